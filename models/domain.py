@@ -1,0 +1,88 @@
+"""The domain's own types. Everything else is said in these words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+class Kind(StrEnum):
+    """How a step of a history came to be."""
+
+    CLICK = "click"
+    PURCHASE = "purchase"
+    SEARCH = "search"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One product of the catalogue, as its newest update described it. ``ts`` is epoch ms."""
+
+    item_id: str
+    title: str
+    ts: int
+    category: str | None = None
+    brand: str | None = None
+    colour: str | None = None
+    description: str | None = None
+    price: float | None = None
+    currency: str | None = None
+    image_url: str | None = None
+    url: str | None = None
+    in_stock: bool = True
+    attributes: Mapping[str, str] = field(default=_EMPTY)
+
+    @property
+    def text(self) -> str:
+        """What the title encoder and the prompt read; empty when the item says nothing at all.
+
+        The title, or where that is blank, category, brand and attributes.
+        """
+        if title := self.title.strip():
+            return title
+        parts = [self.category, self.brand, *self.attributes.values()]
+        return " ".join(part.strip() for part in parts if part and part.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One event of a shopper's sequence. A click or purchase has ``item_id``, a search ``query``.
+
+    A click may have both: the search that led to it.
+    """
+
+    kind: Kind
+    ts: int
+    item_id: str | None = None
+    query: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A shopper as the models see one: steps oldest first, and the items that were bought."""
+
+    steps: tuple[Step, ...] = ()
+    bought: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendedItem:
+    """One line of a list: the reason is a sentence grounded in the shopper's own events."""
+
+    item_id: str
+    score: float
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """A list, best first. ``reranked`` says whether the LLM's score took part in the order."""
+
+    items: tuple[RecommendedItem, ...]
+    reranked: bool
+    model: str

@@ -1,0 +1,1 @@
+"""How events get in and recommendations get out."""
