@@ -34,7 +34,7 @@ class Item:
     image_url: str | None = None
     url: str | None = None
     in_stock: bool = True
-    attributes: Mapping[str, str] = field(default=_EMPTY)
+    attributes: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
 
     @property
     def text(self) -> str:
