@@ -25,10 +25,9 @@ LEADING_QUERY: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """What is known of a history: k unit vectors (k, d), weights (k,), at most 1, and whose
-    they are.
+    """What is known of a history: k unit ``vectors`` (k, d) and their ``weights`` (k,), at most 1.
 
-    ``steps`` (k,) are positions in the history; ``queries`` (k,) is True for a query's vector.
+    ``steps`` are their positions in the history; ``queries`` is True for a query's vector.
     """
 
     vectors: FloatArray

@@ -1,0 +1,90 @@
+"""What many shoppers clicked and bought of late: the list of someone of whom nothing is known.
+
+Time is the events' own: the newest ``ts`` seen is now, so that a replay of an old log ranks what
+was popular then. Counts are kept by day; a whole day leaves the window at once.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections import Counter
+from operator import itemgetter
+from typing import Final
+
+_DAY_MS: Final = 86_400_000
+#: The ranking is made anew when the counts have grown by this share since the last one.
+_STALE: Final = 0.01
+
+
+class Popularity:
+    """Counts of the last ``days`` days. Written from one thread and read from another.
+
+    Bounded: at most ``2 * items_a_day`` items a day are held; past that the day's least counted
+    half goes (as in lossy counting, Manku and Motwani 2002), which the most popular never notice.
+    """
+
+    def __init__(self, days: int, items_a_day: int = 10_000) -> None:
+        self.days = days
+        self._items_a_day = items_a_day
+        self._lock = threading.Lock()
+        self._buckets: dict[int, Counter[str]] = {}  # by day since the epoch
+        self._totals: Counter[str] = Counter()  # the sum of the buckets
+        self._newest_day = -1
+        self._events = 0  # since the start, for knowing when the ranking is stale
+        self._ranked: list[tuple[str, int]] = []
+        self._ranked_for = 0  # its length as asked for
+        self._ranked_at = (-1, 0)  # day and events of its making
+
+    def add(self, item_id: str, ts: int) -> None:
+        """Counts one click or purchase at ``ts`` (epoch ms); one older than the window is dropped.
+
+        A late event counts for its own day.
+        """
+        day = ts // _DAY_MS
+        with self._lock:
+            if day <= self._newest_day - self.days:
+                return
+            if day > self._newest_day:
+                self._move_to(day)
+            bucket = self._buckets.setdefault(day, Counter())
+            bucket[item_id] += 1
+            self._totals[item_id] += 1
+            self._events += 1
+            if len(bucket) > 2 * self._items_a_day:
+                self._shrink(day)
+
+    def top(self, limit: int) -> list[tuple[str, int]]:
+        """The ``limit`` most counted (item_id, count), best first; ties: first seen first.
+
+        The ranking may lag behind the counts by one part in a hundred.
+        """
+        with self._lock:
+            day, events = self._ranked_at
+            fresh = day == self._newest_day and self._events - events <= _STALE * self._events
+            if fresh and limit <= self._ranked_for:
+                return self._ranked[:limit]
+            totals, now = list(self._totals.items()), (self._newest_day, self._events)
+        ranked = heapq.nlargest(limit, totals, key=itemgetter(1))  # the writer does not wait
+        with self._lock:
+            self._ranked, self._ranked_for, self._ranked_at = ranked, limit, now
+        return ranked
+
+    def _move_to(self, day: int) -> None:
+        """Makes ``day`` the newest; what the window leaves behind is no longer counted."""
+        self._newest_day = day
+        for old in [d for d in self._buckets if d <= day - self.days]:
+            self._forget(self._buckets.pop(old))
+
+    def _shrink(self, day: int) -> None:
+        """Keeps the day's most counted items."""
+        ranked = self._buckets[day].most_common()
+        self._buckets[day] = Counter(dict(ranked[: self._items_a_day]))
+        self._forget(Counter(dict(ranked[self._items_a_day :])))
+
+    def _forget(self, counts: Counter[str]) -> None:
+        """Takes ``counts`` out of the totals."""
+        for item_id, count in counts.items():
+            self._totals[item_id] -= count
+            if self._totals[item_id] <= 0:
+                del self._totals[item_id]

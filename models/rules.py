@@ -1,0 +1,27 @@
+"""What may stand in a list: in stock, not bought already, each item once.
+
+And one matter of taste: what the shopper has looked at lately goes behind what is new to them, so
+that a list shows more than the way back. (Caps, boosts and pins by the shop come here too.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from models.domain import History, Item
+
+
+def seen(history: History) -> frozenset[str]:
+    """The items of a shopper's recent steps, whether the catalogue knows them or not."""
+    return frozenset(step.item_id for step in history.steps if step.item_id is not None)
+
+
+def permitted(items: Iterable[Item], bought: Collection[str]) -> list[int]:
+    """Positions of the ``items`` that may be shown, in their order; of a repeated id the first."""
+    taken: set[str] = set()
+    kept = []
+    for position, item in enumerate(items):
+        if item.in_stock and item.item_id not in bought and item.item_id not in taken:
+            taken.add(item.item_id)
+            kept.append(position)
+    return kept

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from models.domain import History, Item, Kind, Step
+from models.rules import permitted, seen
+
+
+def item(item_id: str, in_stock: bool = True) -> Item:
+    return Item(item_id, title=item_id, ts=0, in_stock=in_stock)
+
+
+def test_the_order_is_kept() -> None:
+    assert permitted([item("b"), item("a"), item("c")], frozenset()) == [0, 1, 2]
+
+
+def test_what_is_out_of_stock_or_bought_is_not_shown() -> None:
+    items = [item("a"), item("gone", in_stock=False), item("bought"), item("b")]
+    assert permitted(items, {"bought"}) == [0, 3]
+
+
+def test_of_a_repeated_item_the_first_stays() -> None:
+    assert permitted([item("a"), item("b"), item("a")], frozenset()) == [0, 1]
+
+
+def test_nothing_in_gives_nothing_out() -> None:
+    assert permitted([], {"bought"}) == []
+
+
+def test_seen_are_the_items_of_the_steps_and_not_the_searches() -> None:
+    steps = (
+        Step(Kind.SEARCH, 0, query="linen"),
+        Step(Kind.CLICK, 1, item_id="a", query="linen"),
+        Step(Kind.PURCHASE, 2, item_id="b"),
+    )
+    assert seen(History(steps, bought=frozenset({"b", "long ago"}))) == {"a", "b"}
