@@ -19,6 +19,7 @@ WeftError
     ├── DamagedWeights
     ├── IndexFull
     ├── IndexIncompatible
+    ├── IndexInUse
     ├── UnreadableState
     └── InvalidFile           a file named on the command line
 
@@ -124,6 +125,10 @@ class IndexFull(Fatal):
 
 class IndexIncompatible(Fatal):
     """The index was written by another version, encoder or dimension."""
+
+
+class IndexInUse(Fatal):
+    """Another process has the embedded index's folder open."""
 
 
 class UnreadableState(Fatal):
