@@ -81,8 +81,13 @@ class RecommendedItem:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """A list, best first. ``reranked`` says whether the LLM's score took part in the order."""
+    """A list, best first. ``reranked`` says whether the LLM's score took part in the order.
+
+    ``owed`` says that the LLM should have, and had no time or failed: worth another go. (A list
+    of popular items has nothing for it to score, so it is neither.)
+    """
 
     items: tuple[RecommendedItem, ...]
     reranked: bool
     model: str
+    owed: bool = False
