@@ -7,15 +7,16 @@ from typing import Final
 
 import numpy as np
 
-from models.domain import Item, Kind, Step
-from models.ports import FloatArray
+from models.domain import Kind, Step
+from models.ports import FloatArray, Stored
 from models.retrieval import Signals
 
 #: Characters of a title or query that a reason quotes.
 _QUOTED: Final = 60
 _DONE: Final = {Kind.CLICK: "clicked", Kind.PURCHASE: "bought"}
-#: When the item's own vector is not at hand: it was found by all of the history.
+#: When an item's own vector is not at hand any more: all of the history found it.
 RECENT: Final = "like what you looked at lately"
+SEEN: Final = "you looked at this lately"
 NEW: Final = "new in"
 
 
@@ -25,38 +26,44 @@ def popular(days: int) -> str:
     return f"popular {spans.get(days, f'in the last {days} days')}"
 
 
-def nearest(found: FloatArray, known: Signals) -> list[int]:
-    """For each row of ``found`` (n, d) the signal that it is nearest to; of equals the newest."""
-    cosines = found @ known.vectors[::-1].T
-    return [int(known.vectors.shape[0] - 1 - i) for i in np.argmax(cosines, axis=1)]
+def grounded(
+    found: Sequence[str],
+    known: Signals,
+    steps: Sequence[Step],
+    stored: Mapping[str, Stored],
+) -> list[str]:
+    """A reason for each item id of ``found``: the step whose vector it is nearest to.
+
+    ``known`` are the signals of ``steps``; ``stored`` has the items of both, by id.
+    """
+    vectors = [stored[i].vector if i in stored else None for i in found]
+    rows = [row for row, vector in enumerate(vectors) if vector is not None]
+    words = [RECENT] * len(found)
+    if not rows:
+        return words
+    for row, signal in zip(
+        rows, _nearest([v for v in vectors if v is not None], known), strict=True
+    ):
+        step = steps[known.steps[signal]]
+        words[row] = _because(step, known.queries[signal], found[row], stored)
+    return words
 
 
-def because(step: Step, is_query: bool, items: Mapping[str, Item]) -> str:
-    """The sentence for an item that is nearest to ``step``: to its query, or to its item."""
+def _nearest(vectors: Sequence[FloatArray], known: Signals) -> list[int]:
+    """For each of ``vectors`` (d,) the position of its nearest signal; of equals the newest."""
+    cosines = np.stack(vectors) @ known.vectors[::-1].T  # (n, k), the newest signal first
+    return [len(known.steps) - 1 - int(column) for column in np.argmax(cosines, axis=1)]
+
+
+def _because(step: Step, is_query: bool, item_id: str, stored: Mapping[str, Stored]) -> str:
     if is_query and step.query:
         return f'matches your search "{_short(step.query)}"'
-    item = items.get(step.item_id or "")
-    if item is None or step.kind not in _DONE:
+    if step.item_id == item_id:
+        return SEEN
+    like = stored.get(step.item_id or "")
+    if like is None or step.kind not in _DONE:
         return RECENT
-    return f"because you {_DONE[step.kind]} {_short(item.text)}"
-
-
-def grounded(
-    vectors: Sequence[FloatArray | None],
-    steps: Sequence[Step],
-    known: Signals,
-    items: Mapping[str, Item],
-) -> list[str]:
-    """One reason for each item of a list, by its vector (d,); ``known`` are ``steps``' signals."""
-    rows = [row for row, vector in enumerate(vectors) if vector is not None]
-    reasons = [RECENT] * len(vectors)
-    if not rows:
-        return reasons
-    stacked = np.stack([v for v in vectors if v is not None])
-    for row, signal in zip(rows, nearest(stacked, known), strict=True):
-        step = steps[known.steps[signal]]
-        reasons[row] = because(step, known.queries[signal], items)
-    return reasons
+    return f"because you {_DONE[step.kind]} {_short(like.item.text)}"
 
 
 def _short(text: str) -> str:

@@ -1,12 +1,12 @@
 """What may stand in a list: in stock, not bought already, each item once.
 
-And one matter of taste: what the shopper has looked at lately goes behind what is new to them, so
-that a list shows more than the way back. (Caps, boosts and pins by the shop come here too.)
+And one matter of taste: what the shopper has looked at lately comes after what is new to them, so
+that a list shows more than the way back. (Caps, boosts and pins by the shop belong here too.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from models.domain import History, Item
 
@@ -25,3 +25,14 @@ def permitted(items: Iterable[Item], bought: Collection[str]) -> list[int]:
             taken.add(item.item_id)
             kept.append(position)
     return kept
+
+
+def split_by_seen(
+    items: Sequence[Item], positions: Iterable[int], seen: Collection[str]
+) -> tuple[list[int], list[int]]:
+    """``positions`` of items new to the shopper, and those of items that were looked at lately."""
+    new: list[int] = []
+    again: list[int] = []
+    for position in positions:
+        (again if items[position].item_id in seen else new).append(position)
+    return new, again

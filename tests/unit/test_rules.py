@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from models.domain import History, Item, Kind, Step
-from models.rules import permitted, seen
+from models.rules import permitted, seen, split_by_seen
 
 
 def item(item_id: str, in_stock: bool = True) -> Item:
@@ -32,3 +32,8 @@ def test_seen_are_the_items_of_the_steps_and_not_the_searches() -> None:
         Step(Kind.PURCHASE, 2, item_id="b"),
     )
     assert seen(History(steps, bought=frozenset({"b", "long ago"}))) == {"a", "b"}
+
+
+def test_what_was_looked_at_lately_is_parted_from_what_is_new_in_the_same_order() -> None:
+    items = [item("a"), item("seen"), item("b"), item("bought"), item("seen too")]
+    assert split_by_seen(items, [0, 1, 2, 4], {"seen", "seen too"}) == ([0, 2], [1, 4])

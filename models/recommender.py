@@ -1,0 +1,226 @@
+"""Histories in, lists out: retrieve, rerank, rules, reasons. The flow is ``recommend``.
+
+A batch of shoppers costs two reads of the index, one encoding, one search and one call of the
+reranker, whatever its size. Synchronous and without a clock; for one thread at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+
+from models import reasons, rules
+from models.domain import History, Item, Recommendation, RecommendedItem
+from models.errors import RerankerFailed
+from models.fusion import fuse
+from models.popularity import Popularity
+from models.ports import (
+    Deadline,
+    FloatArray,
+    ItemIndex,
+    Read,
+    Reranker,
+    RerankRequest,
+    Stored,
+    TitleEncoder,
+)
+from models.queries import QueryVectors
+from models.retrieval import Signals, mean_vector, signals
+
+RETRIEVAL: Final = "retrieval"
+POPULARITY: Final = "popularity"
+NEW: Final = "new"
+
+#: At most so many hits more are fetched to make up for what a shopper has bought or seen.
+_SPARE: Final = 200
+
+_Scored = tuple[Item, float]
+
+
+@dataclass(slots=True)
+class _Draft:
+    """One shopper's list in the making; candidates are in the retriever's order."""
+
+    history: History
+    known: Signals | None
+    vector: FloatArray | None  # (d,), what to search for
+    candidates: tuple[Item, ...] = ()
+    scores: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))  # (candidates,)
+    seen: list[_Scored] = field(default_factory=list)
+    reranked: bool = False
+    owed: bool = False
+    lines: list[RecommendedItem] = field(default_factory=list)
+
+
+class Recommender:
+    """Composes the parts. ``weight`` is the LLM's share in the order; at 0 it is not asked.
+
+    The reranker scores ``candidates`` items for a list of ``list_size``.
+    """
+
+    def __init__(
+        self,
+        index: ItemIndex,
+        encoder: TitleEncoder,
+        popularity: Popularity,
+        reranker: Reranker | None,
+        weight: float,
+        list_size: int,
+        candidates: int,
+    ) -> None:
+        self._index = index
+        self._queries = QueryVectors(encoder)
+        self._popularity = popularity
+        self._reranker = reranker if weight > 0 else None
+        self._weight = weight
+        self._list_size = list_size
+        self._pool = max(candidates, list_size) if self.wants_rerank else list_size
+        self._name = f"{encoder.name}/recency-mean"
+
+    @property
+    def wants_rerank(self) -> bool:
+        """Whether the LLM takes part in the order where there is time."""
+        return self._reranker is not None
+
+    def recommend(self, histories: Sequence[History], deadline: Deadline) -> list[Recommendation]:
+        """One list for each history, in order; the first are the last to go without the LLM.
+
+        A list that the reranker had no time for, or failed on, is the retriever's and says so.
+        A list is shorter than ``list_size`` only where the index has no more to show.
+        Raises ``IndexUnavailable`` (retry).
+        """
+        ids = (step.item_id for history in histories for step in history.steps)
+        stored = self._index.get(_unique(ids))
+        drafts = self._understood(histories, stored)
+        self._retrieve([draft for draft in drafts if draft.vector is not None])
+        self._rerank(drafts, stored, deadline)
+        self._order(drafts)
+        self._fill([draft for draft in drafts if len(draft.lines) < self._list_size])
+        return self._explained(drafts, stored)
+
+    def _understood(
+        self, histories: Sequence[History], stored: Mapping[str, Stored]
+    ) -> list[_Draft]:
+        """What is known of each shopper: the vectors of their items and of their words."""
+        items = {i: s.vector for i, s in stored.items() if s.vector is not None}
+        queries = self._queries.of(_unique(s.query for h in histories for s in h.steps))
+        drafts = []
+        for history in histories:
+            known = signals(history.steps, items, queries)
+            drafts.append(_Draft(history, known, None if known is None else mean_vector(known)))
+        return drafts
+
+    def _retrieve(self, drafts: Sequence[_Draft]) -> None:
+        """The nearest items that the rules let through become the candidates."""
+        if not drafts:
+            return
+        seen = [rules.seen(draft.history) for draft in drafts]
+        avoided = max(len(s | d.history.bought) for s, d in zip(seen, drafts, strict=True))
+        vectors = np.stack([draft.vector for draft in drafts if draft.vector is not None])
+        found = self._index.search(vectors, self._pool + min(avoided, _SPARE))
+        for draft, looked_at, hits in zip(drafts, seen, found, strict=True):
+            items = [hit.item for hit in hits]
+            allowed = rules.permitted(items, draft.history.bought)
+            new, again = rules.split_by_seen(items, allowed, looked_at)
+            new = new[: self._pool]
+            draft.candidates = tuple(items[row] for row in new)
+            draft.scores = np.array([hits[row].score for row in new], dtype=np.float32)
+            draft.seen = [(items[row], hits[row].score) for row in again]
+
+    def _rerank(
+        self, drafts: Sequence[_Draft], stored: Mapping[str, Stored], deadline: Deadline
+    ) -> None:
+        """Fuses the LLM's scores with the retriever's, as far as the time goes."""
+        asked = [draft for draft in drafts if draft.candidates]
+        if self._reranker is None or not asked:
+            return
+        for draft in asked:
+            draft.owed = True
+        if deadline.remaining() <= 0:
+            return
+        requests = [RerankRequest(_reads(d.history, stored), d.candidates) for d in asked]
+        try:
+            answers = self._reranker.score(requests, deadline)
+        except RerankerFailed:
+            return  # degrade: the retriever's lists go out, and say that they are
+        for draft, scores in zip(asked, answers, strict=True):
+            if scores is not None:
+                draft.scores = fuse(draft.scores, scores, self._weight)
+                draft.reranked, draft.owed = True, False
+
+    def _order(self, drafts: Iterable[_Draft]) -> None:
+        """The best candidates become lines; of equal ones the retriever's order holds."""
+        for draft in drafts:
+            best = np.argsort(-draft.scores, kind="stable")[: self._list_size]
+            chosen = [(draft.candidates[row], float(draft.scores[row])) for row in best]
+            self._append(draft, chosen, RETRIEVAL, reasons.RECENT)
+
+    def _fill(self, short: Sequence[_Draft]) -> None:
+        """Completes lists: what was looked at, then what is popular, then what is new."""
+        for draft in short:
+            self._append(draft, draft.seen, RETRIEVAL, reasons.RECENT)
+        if all(len(draft.lines) == self._list_size for draft in short):
+            return
+        limit = self._list_size + _SPARE
+        counts = self._popularity.top(limit)
+        stored = self._index.get([item_id for item_id, _ in counts])
+        popular = [(stored[i].item, n / counts[0][1]) for i, n in counts if i in stored]
+        for draft in short:
+            words = reasons.popular(self._popularity.days)
+            self._append(draft, popular, POPULARITY, words)
+        if all(len(draft.lines) == self._list_size for draft in short):
+            return
+        newest = [(item, 0.0) for item in self._index.newest(limit)]
+        for draft in short:
+            self._append(draft, newest, NEW, reasons.NEW)
+
+    def _append(self, draft: _Draft, scored: Sequence[_Scored], source: str, reason: str) -> None:
+        """Adds lines while there is room.
+
+        A score is never above the one before it: who sorts a list by score finds the same order.
+        """
+        taken = draft.history.bought | {line.item_id for line in draft.lines}
+        room = self._list_size - len(draft.lines)
+        for position in rules.permitted([item for item, _ in scored], taken)[:room]:
+            item, score = scored[position]
+            score = min([score, *(line.score for line in draft.lines[-1:])])
+            draft.lines.append(RecommendedItem(item.item_id, score, reason, source))
+
+    def _explained(
+        self, drafts: Sequence[_Draft], stored: Mapping[str, Stored]
+    ) -> list[Recommendation]:
+        """The finished lists, each retrieved line with a reason of the shopper's own."""
+        found = [line.item_id for d in drafts for line in d.lines if line.source == RETRIEVAL]
+        known = {**self._index.get(_unique(found)), **stored}
+        return [self._finished(draft, known) for draft in drafts]
+
+    def _finished(self, draft: _Draft, stored: Mapping[str, Stored]) -> Recommendation:
+        own = [line for line in draft.lines if line.source == RETRIEVAL]
+        if draft.known is not None:
+            ids = [line.item_id for line in own]
+            words = reasons.grounded(ids, draft.known, draft.history.steps, stored)
+            own = [replace(line, reason=why) for line, why in zip(own, words, strict=True)]
+        rest = [line for line in draft.lines if line.source != RETRIEVAL]
+        model = self._name
+        if draft.reranked and self._reranker is not None:
+            model = f"{model}+{self._reranker.name}"
+        return Recommendation((*own, *rest), draft.reranked, model, draft.owed)
+
+
+def _unique(ids: Iterable[str | None]) -> list[str]:
+    """Each once, in order."""
+    return list(dict.fromkeys(i for i in ids if i))
+
+
+def _reads(history: History, stored: Mapping[str, Stored]) -> tuple[Read, ...]:
+    """The history as a reranker reads it; steps on items that are not known yet are left out."""
+    reads = []
+    for step in history.steps:
+        if step.item_id is None:
+            reads.append(Read(step, None))
+        elif step.item_id in stored:
+            reads.append(Read(step, stored[step.item_id].item))
+    return tuple(reads)
