@@ -54,6 +54,15 @@ class Popularity:
             if len(bucket) > 2 * self._items_a_day:
                 self._shrink(day)
 
+    def clear(self) -> None:
+        """Forgets everything: the counts are about to be made anew."""
+        with self._lock:
+            self._buckets.clear()
+            self._totals.clear()
+            self._newest_day = -1
+            self._events = 0
+            self._ranked, self._ranked_for, self._ranked_at = [], 0, (-1, 0)
+
     def top(self, limit: int) -> list[tuple[str, int]]:
         """The ``limit`` most counted (item_id, count), best first; ties: first seen first.
 

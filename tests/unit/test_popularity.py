@@ -103,3 +103,13 @@ def test_counts_are_exact_while_another_thread_reads() -> None:
     popularity.add("last", NOON + 3 * DAY)  # a new day: the ranking is made anew
     assert counted(popularity, 60) == {**{f"item-{n}": 100 for n in range(50)}, "last": 1}
     assert all(size <= 50 for size in sizes)
+
+
+def test_cleared_counts_start_anew_at_any_time() -> None:
+    popularity = Popularity(days=7)
+    popularity.add("later", NOON + 100 * DAY)
+    assert popularity.top(5)
+    popularity.clear()
+    assert popularity.top(5) == []
+    popularity.add("earlier", NOON)
+    assert counted(popularity) == {"earlier": 1}
