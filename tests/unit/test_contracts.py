@@ -57,7 +57,7 @@ DECODERS: list[Callable[[bytes], object]] = [shopper_bytes, product_bytes]
 
 
 def test_a_product_keeps_every_declared_field() -> None:
-    fields = {
+    fields: dict[str, Any] = {
         "category": "Ladieswear > Dresses",
         "brand": "Weft",
         "colour": "sage",
