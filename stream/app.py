@@ -1,0 +1,224 @@
+"""The Faust app: which topic feeds which processor, on one screen.
+
+    clicks ─┐
+    purchases ─┼─► intake (every offset accounted for) ─► ShopperProcessor ─► recommendations
+    searches ─┤        shoppers' table ◄─ changelog ◄──────────┘          └─► dead-letters
+    erasures ─┘
+
+Products do not pass through Faust: ``stream.catalogue`` reads them on a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.types import TP
+
+from stream.intake import GapReader, OffsetWatch, Verdict
+from stream.settings import Settings
+from stream.shoppers import Arrival, ShopperProcessor
+from stream.topics import SHOPPER_TOPICS, TopicNames
+from stream.transport import MendedApp
+
+_log = logging.getLogger("weft.app")
+
+
+class BatchTable(faust.Table):  # type: ignore[misc]
+    """A table whose changelog is written by the processor: one record a shopper and batch."""
+
+    def on_key_get(self, key: bytes) -> None:
+        """No sensor."""
+
+    def on_key_set(self, key: bytes, value: bytes) -> None:
+        """No record: Faust would send one an event, and not wait for it."""
+
+
+class ShopperApp:
+    """Everything that is Faust about Weft."""
+
+    def __init__(self, settings: Settings, partitions: int, embedded: bool = False) -> None:
+        self._settings = settings
+        self._names = TopicNames(settings.topic_prefix, settings.group)
+        self._watch = OffsetWatch()
+        self._processor: ShopperProcessor | None = None
+        self._gaps: GapReader | None = None
+        self.ready = asyncio.Event()
+        self.app = MendedApp(settings.group, **_faust_settings(settings, partitions, embedded))
+        self.app.on_seek = self._watch.start
+        raw = {
+            "key_type": bytes,
+            "value_type": bytes,
+            "key_serializer": "raw",
+            "value_serializer": "raw",
+        }
+        self._source = self.app.topic(*(self._names.of(t) for t in SHOPPER_TOPICS), **raw)
+        changelog = self.app.topic(
+            self._names.changelog,
+            compacting=True,
+            internal=True,
+            partitions=partitions,
+            replicas=settings.replicas,
+            **raw,
+        )
+        self.table = self.app.Table(
+            "shoppers",
+            key_type=bytes,
+            value_type=bytes,
+            partitions=partitions,
+            changelog_topic=changelog,
+            on_recover=self._on_recovered,
+        )
+        self.app.agent(self._source, name="shoppers")(self._intake)
+        self.app.on_partitions_revoked.connect(self._on_revoked)
+        self.app.on_before_configured.connect(_quieten, weak=False)
+
+    def attach(self, processor: ShopperProcessor, gaps: GapReader) -> None:
+        """Names who is fed; before ``start``."""
+        self._processor, self._gaps = processor, gaps
+
+    async def start(self) -> None:
+        """Connects, recovers the table and begins to feed the processor."""
+        (self._settings.data_dir / "faust").mkdir(parents=True, exist_ok=True)
+        self.app.finalize()
+        await self.app.start()
+
+    async def stop(self) -> None:
+        """Leaves the group."""
+        await self.app.stop()
+
+    def crashed(self) -> BaseException | None:
+        """What ended the app, if something did."""
+        reason: BaseException | None = self.app.crash_reason
+        return reason
+
+    # -- the flow ----------------------------------------------------------------------
+
+    async def _intake(self, stream: Any) -> AsyncIterator[None]:
+        processor = self._processor
+        assert processor is not None
+        async for event in stream.noack().events():
+            message = event.message
+            if await self._follows_on(message.tp, message.offset):
+                await processor.room()
+                processor.take(
+                    Arrival(
+                        self._names.plain(message.topic),
+                        message.partition,
+                        message.offset,
+                        event.key,
+                        event.value,
+                        event.ack,
+                    )
+                )
+            yield
+
+    async def _follows_on(self, tp: TP, offset: int) -> bool:
+        """Whether to take the record at ``offset``; goes back where one before it is missing."""
+        verdict = self._watch.see(tp, offset)
+        if verdict is not Verdict.CHECK:
+            return verdict is Verdict.TAKE
+        assert self._gaps is not None
+        assert self._processor is not None
+        first = self._watch.expected(tp)
+        gap = await asyncio.to_thread(self._gaps.look, tuple(tp), first, offset)
+        if self._watch.expected(tp) != first:  # partitions moved meanwhile
+            return False
+        if gap.lost:
+            self._processor.counters.lost += gap.lost
+            _log.error(
+                "%d events of %s, partition %d, are lost: retention took offsets from %d on "
+                "before they were read; raise the topic's retention",
+                gap.lost,
+                tp.topic,
+                tp.partition,
+                first,
+            )
+        if gap.record is None:
+            self._watch.accept(tp, offset)
+            return True
+        self._processor.counters.rewinds += 1
+        _log.warning(
+            "%s, partition %d: offset %d did not arrive; reading goes back to it",
+            tp.topic,
+            tp.partition,
+            gap.record,
+        )
+        self._watch.rewound(tp, gap.record)
+        await self.app.consumer.rewind(tp, gap.record)
+        return False
+
+    # -- partitions come and go ----------------------------------------------------------
+
+    async def _on_revoked(self, _app: Any, _revoked: set[TP], **_: Any) -> None:
+        self.ready.clear()
+        self._watch.clear()
+        if self._processor is not None:
+            await self._processor.revoked(self._settings.session_timeout / 2)
+
+    async def _on_recovered(self) -> None:
+        if self._processor is not None:
+            await self._processor.recovered()
+        self.ready.set()
+
+
+def _faust_settings(settings: Settings, partitions: int, embedded: bool) -> dict[str, Any]:
+    servers = ";".join(f"kafka://{server.strip()}" for server in settings.kafka.split(","))
+    return {
+        "broker": servers,
+        "broker_credentials": _credentials(settings),
+        "Table": BatchTable,
+        "store": "memory://",
+        "datadir": Path(settings.data_dir) / "faust",
+        "value_serializer": "raw",
+        "topic_partitions": partitions,
+        "topic_replication_factor": settings.replicas,
+        "topic_disable_leader": True,
+        # start-up has created every topic and checked its partitions
+        "topic_allow_declare": False,
+        "table_standby_replicas": 0,
+        "web_enabled": False,
+        "stream_wait_empty": False,
+        "stream_buffer_maxsize": 8192,
+        "broker_max_poll_records": 2000,
+        "broker_session_timeout": settings.session_timeout,
+        "broker_heartbeat_interval": settings.session_timeout / 5,
+        "broker_commit_every": 5000,
+        "broker_commit_interval": 1.0,
+        "producer_linger": 0.02,
+    } | ({"broker_check_crcs": False} if embedded else {})
+
+
+def _credentials(settings: Settings) -> Any:
+    """Faust's way to say what ``stream.settings.kafka_config`` says to librdkafka."""
+    import ssl
+
+    protocol = settings.security_protocol
+    context = None
+    if protocol.endswith("ssl"):
+        context = ssl.create_default_context(cafile=settings.ssl_ca or None)
+        if settings.ssl_certificate:
+            context.load_cert_chain(
+                settings.ssl_certificate,
+                settings.ssl_key or None,
+                settings.ssl_key_password or None,
+            )
+    if protocol.startswith("sasl"):
+        return faust.SASLCredentials(
+            username=settings.sasl_username,
+            password=settings.sasl_password,
+            mechanism=settings.sasl_mechanism,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context=context) if context else None
+
+
+def _quieten(*_: Any, **__: Any) -> None:
+    """Faust and its libraries build debug records that nobody reads: a tenth of the time."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] in ("faust", "mode", "aiokafka", "asyncio"):
+            logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,357 @@
+"""The shopper processor: events in, sequences kept, lists out.
+
+Knows nothing of Faust: ``stream.app`` feeds it arrivals and tells it about partitions. The
+promise (at least once in, effectively once in state and last list) rests on this order: an
+event changes its shopper's state; a batch's lists and the changelog's records of the state
+behind them are delivered; only then are the batch's events acked, in their order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final, Protocol
+
+from models.domain import History, Recommendation
+from models.errors import BadMessage, RetryLater, WrongPartition
+from models.popularity import Popularity
+from models.ports import Deadline
+from stream.contracts import (
+    AsOf,
+    dead_letter_headers,
+    decode_shopper,
+    encode_recommendation,
+)
+from stream.delivery import Delivery, Record
+from stream.partition import partition_of
+from stream.settings import Settings
+from stream.state import Applied, ShopperState, loads
+from stream.topics import DEAD_LETTERS, RECOMMENDATIONS, TopicNames
+
+_log = logging.getLogger("weft.shoppers")
+
+#: Shoppers that wait for a reranked list; over it their state's flag alone remembers them.
+BACKLOG_KEPT: Final = 10_000
+#: Seconds until a backlog that could not be served is tried again.
+_BACKLOG_REST: Final = 5.0
+_RETRY_FIRST: Final = 0.2
+_RETRY_MOST: Final = 10.0
+
+
+class Recommends(Protocol):
+    """What the processor asks of the models (``models.recommender.Recommender``)."""
+
+    @property
+    def wants_rerank(self) -> bool:
+        """Whether a list without the LLM's score is worth another one later."""
+
+    def recommend(self, histories: Sequence[History], deadline: Deadline) -> list[Recommendation]:
+        """One list a history. Blocks; raises ``RetryLater`` where the index is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One record as it came; ``ack`` tells the broker's client that it is dealt with."""
+
+    topic: str  # one of SHOPPER_TOPICS, without prefix
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    ack: Callable[[], object]
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened since the start."""
+
+    events: int = 0
+    again: int = 0
+    dead: int = 0
+    lists: int = 0
+    reranked: int = 0
+    erased: int = 0
+    rewinds: int = 0
+    lost: int = 0
+
+
+@dataclass(slots=True)
+class _Due:
+    """A shopper who gets a list: where, the state behind it, and what made it due."""
+
+    partition: int
+    state: ShopperState
+    trigger: str
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Events gathered for one pass; each shopper once, whatever the number of events."""
+
+    due: dict[bytes, _Due] = field(default_factory=dict)
+    dead: list[Record] = field(default_factory=list)
+    arrivals: list[Arrival] = field(default_factory=list)
+    rerank_only: bool = False
+
+
+class ShopperProcessor:
+    """Turns arrivals into states and lists. ``take`` and ``run`` belong to one event loop.
+
+    ``table`` maps a user's key to the bytes of the state; models and deliveries run on a
+    thread each, so that heartbeats never wait for them.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        table: MutableMapping[bytes, bytes],
+        recommender: Recommends,
+        popularity: Popularity,
+        delivery: Delivery,
+        partitions: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.counters = Counters()
+        self._settings = settings
+        self._names = TopicNames(settings.topic_prefix, settings.group)
+        self._table = table
+        self._recommender = recommender
+        self._popularity = popularity
+        self._delivery = delivery
+        # hashing a key costs as much as decoding its event, and shoppers come again
+        self._partition_of = lru_cache(65_536)(
+            lambda key: partition_of(key, partitions, settings.partitioner)
+        )
+        self._clock = clock
+        self._pending = _Batch()
+        self._backlog: OrderedDict[bytes, int] = OrderedDict()
+        self._backlog_overflowed = False
+        self._backlog_rests_until = 0.0
+        self._epoch = 0
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._delivering = asyncio.Lock()
+        self._models = ThreadPoolExecutor(1, thread_name_prefix="weft-models")
+        self._sender = ThreadPoolExecutor(1, thread_name_prefix="weft-delivery")
+
+    # -- events in ---------------------------------------------------------------------
+
+    async def room(self) -> None:
+        """Waits until the batch that is being gathered can take another event."""
+        while len(self._pending.arrivals) >= self._settings.batch_size:
+            self._room.clear()
+            await self._room.wait()
+
+    def take(self, arrival: Arrival) -> None:
+        """Applies one event to its shopper's state, or makes a dead letter of it.
+
+        Raises ``UnreadableState`` (stop) where the shopper's state cannot be read.
+        """
+        self.counters.events += 1
+        try:
+            self._apply(arrival)
+        except BadMessage as error:
+            self.counters.dead += 1
+            self._pending.dead.append(self._dead_letter(arrival, error))
+        self._pending.arrivals.append(arrival)
+        self._arrived.set()
+
+    def _apply(self, arrival: Arrival) -> None:
+        now_ms = int(self._clock() * 1000)
+        event = decode_shopper(arrival.topic, arrival.key, arrival.value, now_ms)
+        key = arrival.key or b""
+        right = self._partition_of(key)
+        if right != arrival.partition:
+            raise WrongPartition(
+                f"the key belongs to partition {right} by {self._settings.partitioner}; set your "
+                "producer's partitioner, or WEFT_PARTITIONER to what it uses"
+            )
+        due = self._pending.due.get(key)
+        state = due.state if due else loads(self._table.get(key))
+        applied = state.apply(arrival.topic, arrival.offset, event)
+        if applied is Applied.AGAIN:
+            self.counters.again += 1
+        elif applied is Applied.ERASED:
+            self.counters.erased += 1
+        elif applied is Applied.NEW and event.item_id is not None:
+            self._popularity.add(event.item_id, event.ts)
+        self._pending.due[key] = _Due(arrival.partition, state, event.kind.value)
+
+    def _dead_letter(self, arrival: Arrival, error: BadMessage) -> Record:
+        name = self._names.of(arrival.topic)
+        headers = dead_letter_headers(name, arrival.partition, arrival.offset, error)
+        return Record(self._names.of(DEAD_LETTERS), arrival.key, arrival.value, -1, headers)
+
+    # -- lists out ---------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serves batches until cancelled. An error that cannot be retried ends it."""
+        while True:
+            batch = await self._gather()
+            epoch = self._epoch
+            wait = _RETRY_FIRST
+            while epoch == self._epoch:
+                try:
+                    await self._serve(batch, epoch)
+                    break
+                except RetryLater as error:
+                    _log.warning("%s: %s; trying again", type(error).__name__, error)
+                    await asyncio.sleep(wait)
+                    wait = min(2 * wait, _RETRY_MOST)
+
+    async def _gather(self) -> _Batch:
+        """The next batch of events, or, when there are none, one shopper of the backlog."""
+        while not self._pending.arrivals:
+            self._arrived.clear()
+            if batch := self._from_backlog():
+                return batch
+            rest = self._backlog_rests_until - time.monotonic() if self._backlog else None
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), rest)
+        if len(self._pending.arrivals) < self._settings.batch_size:
+            await asyncio.sleep(self._settings.batch_wait)
+        batch, self._pending = self._pending, _Batch()
+        for key, due in batch.due.items():
+            self._table[key] = due.state.dumps()
+        self._room.set()
+        return batch
+
+    def _from_backlog(self) -> _Batch | None:
+        if not self._backlog and self._backlog_overflowed:
+            self._backlog_overflowed = False
+            self._fill_backlog()
+        if not self._backlog or time.monotonic() < self._backlog_rests_until:
+            return None
+        key, partition = self._backlog.popitem(last=False)
+        state = loads(self._table.get(key))
+        if not state.rerank_due:
+            return _Batch(rerank_only=True)
+        return _Batch(due={key: _Due(partition, state, "rerank")}, rerank_only=True)
+
+    async def _serve(self, batch: _Batch, epoch: int) -> None:
+        asked = {key: due for key, due in batch.due.items() if not due.state.is_marker}
+        lists: dict[bytes, Recommendation] = {}
+        if asked:
+            histories = [due.state.history() for due in asked.values()]
+            deadline = Deadline.after(self._settings.deadline, time.monotonic)
+            loop = asyncio.get_running_loop()
+            made = await loop.run_in_executor(
+                self._models, self._recommender.recommend, histories, deadline
+            )
+            lists = dict(zip(asked, made, strict=True))
+        if batch.rerank_only:
+            lists = self._only_reranked(batch, lists)
+        records = [*batch.dead, *self._records(batch, lists)]
+        async with self._delivering:
+            if epoch != self._epoch:  # the partitions are gone: another worker does it anew
+                return
+            if records:
+                await asyncio.get_running_loop().run_in_executor(
+                    self._sender, self._delivery.deliver, records
+                )
+            self._done(batch, lists)
+
+    def _only_reranked(
+        self, batch: _Batch, lists: dict[bytes, Recommendation]
+    ) -> dict[bytes, Recommendation]:
+        """A list of the backlog goes out only if it is better than the one that is out."""
+        late = [key for key, made in lists.items() if not made.reranked]
+        for key in late:
+            self._queue(key, batch.due.pop(key).partition)
+        if late:
+            self._backlog_rests_until = time.monotonic() + _BACKLOG_REST
+        return {key: made for key, made in lists.items() if made.reranked}
+
+    def _records(self, batch: _Batch, lists: dict[bytes, Recommendation]) -> list[Record]:
+        """The list (or tombstone) and the changelog's record of each shopper who is due."""
+        records: list[Record] = []
+        now_ms = int(self._clock() * 1000)
+        for key, due in batch.due.items():
+            made = lists.get(key)
+            wants = made is not None and bool(made.items) and self._recommender.wants_rerank
+            due_later = wants and made is not None and not made.reranked
+            self._flag(key, due, due_later)
+            value = None
+            if made is not None:
+                as_of = AsOf(due.partition, due.state.offsets, due.state.newest_ts)
+                value = encode_recommendation(
+                    made, user_id=key.decode(), trigger=due.trigger, as_of=as_of, ts=now_ms
+                )
+            records.append(Record(self._names.of(RECOMMENDATIONS), key, value, due.partition))
+            records.append(Record(self._names.changelog, key, due.state.dumps(), due.partition))
+        return records
+
+    def _flag(self, key: bytes, due: _Due, rerank_due: bool) -> None:
+        """Notes in the state whether a reranked list is still owed."""
+        if due.state.rerank_due != rerank_due:
+            before = due.state.dumps()
+            due.state.rerank_due = rerank_due
+            if self._table.get(key) == before:  # else a newer event is in, and due itself
+                self._table[key] = due.state.dumps()
+        if rerank_due:
+            self._queue(key, due.partition)
+        else:
+            self._backlog.pop(key, None)
+
+    def _queue(self, key: bytes, partition: int) -> None:
+        self._backlog[key] = partition
+        if len(self._backlog) > BACKLOG_KEPT:
+            self._backlog.popitem(last=False)
+            self._backlog_overflowed = True
+
+    def _done(self, batch: _Batch, lists: dict[bytes, Recommendation]) -> None:
+        for arrival in batch.arrivals:
+            arrival.ack()
+        self.counters.lists += len(lists)
+        self.counters.reranked += sum(made.reranked for made in lists.values())
+
+    # -- partitions come and go ----------------------------------------------------------
+
+    async def revoked(self, patience: float) -> None:
+        """Drops what is gathered (it comes again, to its new owner) and waits, at most
+        ``patience`` seconds, for a delivery under way, so that none comes after the new owner's.
+        """
+        self._epoch += 1
+        self._pending = _Batch()
+        self._backlog.clear()
+        self._room.set()
+        try:
+            await asyncio.wait_for(self._delivering.acquire(), patience)
+        except TimeoutError:
+            _log.warning("a delivery outlasted the partitions' revocation")
+        else:
+            self._delivering.release()
+
+    async def recovered(self) -> None:
+        """Rebuilds from the recovered table what is derived from it: popularity and backlog."""
+        self._popularity.clear()
+        self._backlog.clear()
+        for count, (key, value) in enumerate(list(self._table.items())):
+            state = loads(value)
+            for ts, _rank, _offset, _kind, item_id, _query in state.rows:
+                if item_id is not None:
+                    self._popularity.add(item_id, ts)
+            self._queue_if_due(key, state)
+            if count % 200 == 0:  # the loop has heartbeats to send
+                await asyncio.sleep(0)
+
+    def _fill_backlog(self) -> None:
+        for key, value in self._table.items():
+            if b'"d":true' in value:
+                self._queue_if_due(key, loads(value))
+
+    def _queue_if_due(self, key: bytes, state: ShopperState) -> None:
+        if state.rerank_due and self._recommender.wants_rerank:
+            self._queue(key, self._partition_of(key))
+
+    def close(self) -> None:
+        """Stops the threads; what they do is finished first."""
+        self._models.shutdown(cancel_futures=True)
+        self._sender.shutdown(cancel_futures=True)

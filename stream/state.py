@@ -1,0 +1,156 @@
+"""One shopper's state: what it holds, how an event changes it, and its bytes.
+
+Pure: the Faust table and its changelog hold ``dumps``' bytes, a record a shopper. The state
+is the same whatever the order in which events of different topics arrive, and a record that
+is delivered again changes nothing: ``offsets`` names, per source topic, the last one applied.
+(A shopper's records of one topic all lie in one partition, so the topic's name suffices.)
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import orjson
+
+from models.domain import History, Kind, Step
+from models.errors import UnreadableState
+from stream.contracts import EventKind, ShopperEvent
+from stream.topics import SHOPPER_TOPICS
+
+VERSION: Final = 1
+STEPS_KEPT: Final = 50
+BOUGHT_KEPT: Final = 500
+EVENT_IDS_KEPT: Final = 200
+
+_TOPIC_RANK: Final = {topic: rank for rank, topic in enumerate(SHOPPER_TOPICS)}
+
+#: (ts, topic's rank, offset, kind, item_id, query): a tuple so that it sorts as the promise says.
+_Row = tuple[int, int, int, str, str | None, str | None]
+#: (ts, topic's rank, offset, item_id) of a purchase.
+_Bought = tuple[int, int, int, str]
+
+
+class Applied(StrEnum):
+    """What an event did to a state."""
+
+    NEW = "new"
+    AGAIN = "again"  # a redelivered record, or an event_id seen before
+    TOO_OLD = "too old"  # not later than the shopper's erasure
+    ERASED = "erased"
+
+
+@dataclass(slots=True)
+class ShopperState:
+    """A shopper's rolling sequence and what is needed to keep it exact.
+
+    An erased shopper's state is the marker {erased_at, offsets}: nothing else is left.
+    """
+
+    offsets: dict[str, int] = field(default_factory=dict)
+    rows: list[_Row] = field(default_factory=list)
+    bought: list[_Bought] = field(default_factory=list)
+    event_ids: list[str] = field(default_factory=list)
+    rerank_due: bool = False
+    erased_at: int | None = None
+
+    def apply(self, topic: str, offset: int, event: ShopperEvent) -> Applied:
+        """Takes one event in, at its place by (ts, topic, offset)."""
+        if offset <= self.offsets.get(topic, -1):
+            return Applied.AGAIN
+        self.offsets[topic] = offset
+        if event.kind is EventKind.ERASURE:
+            return self._erase(event.ts)
+        if self.erased_at is not None and event.ts <= self.erased_at:
+            return Applied.TOO_OLD
+        if event.event_id is not None:
+            if event.event_id in self.event_ids:
+                return Applied.AGAIN
+            self.event_ids.append(event.event_id)
+            del self.event_ids[:-EVENT_IDS_KEPT]
+        place = (event.ts, _TOPIC_RANK[topic], offset)
+        _insert(self.rows, (*place, event.kind.value, event.item_id, event.query), STEPS_KEPT)
+        if event.kind is EventKind.PURCHASE and event.item_id is not None:
+            _insert(self.bought, (*place, event.item_id), BOUGHT_KEPT)
+        return Applied.NEW
+
+    def _erase(self, ts: int) -> Applied:
+        self.erased_at = max(ts, self.erased_at or 0)
+        self.rows = [row for row in self.rows if row[0] > self.erased_at]
+        self.bought = [row for row in self.bought if row[0] > self.erased_at]
+        self.event_ids = []
+        self.rerank_due = False
+        return Applied.ERASED
+
+    @property
+    def is_marker(self) -> bool:
+        """Whether nothing but the memory of an erasure is left."""
+        return self.erased_at is not None and not self.rows and not self.bought
+
+    @property
+    def newest_ts(self) -> int:
+        """The newest step's time in epoch ms; 0 without steps."""
+        return self.rows[-1][0] if self.rows else 0
+
+    def history(self) -> History:
+        """What the models are asked with."""
+        return History(
+            tuple(Step(Kind(row[3]), row[0], row[4], row[5]) for row in self.rows),
+            frozenset(row[3] for row in self.bought),
+        )
+
+    def dumps(self) -> bytes:
+        """The record of the changelog."""
+        record: dict[str, object] = {"v": VERSION, "o": self.offsets}
+        if self.rows:
+            record["s"] = self.rows
+        if self.bought:
+            record["b"] = self.bought
+        if self.event_ids:
+            record["e"] = self.event_ids
+        if self.rerank_due:
+            record["d"] = True
+        if self.erased_at is not None:
+            record["x"] = self.erased_at
+        return orjson.dumps(record)
+
+
+def loads(data: bytes | None) -> ShopperState:
+    """The state behind ``dumps``' bytes; a new one for None.
+
+    Raises ``UnreadableState`` where the bytes are not a state of a version that we know.
+    """
+    if not data:
+        return ShopperState()
+    try:
+        record = orjson.loads(data)
+        version = record["v"]
+        if version == VERSION:
+            return ShopperState(
+                offsets=record["o"],
+                rows=[tuple(row) for row in record.get("s", ())],
+                bought=[tuple(row) for row in record.get("b", ())],
+                event_ids=record.get("e", []),
+                rerank_due=record.get("d", False),
+                erased_at=record.get("x"),
+            )
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise UnreadableState(
+            "the changelog holds a record that is no shopper's state; is another program "
+            "writing to it?"
+        ) from error
+    raise UnreadableState(
+        f"the changelog holds state of version {version!r}, this release reads {VERSION}; "
+        "run the release that wrote it, or a newer one"
+    )
+
+
+def _insert(rows: list, row: tuple, keep: int) -> None:  # type: ignore[type-arg]
+    """Puts ``row`` at its place in the sorted ``rows`` and keeps the newest ``keep``."""
+    if not rows or rows[-1][:3] < row[:3]:  # the usual case: newer than all
+        rows.append(row)
+    else:
+        rows.insert(bisect_left(rows, row[:3], key=lambda each: each[:3]), row)
+    del rows[:-keep]
