@@ -67,6 +67,7 @@ class Settings:
     index: str = _setting("edge", "where items live", choices=("edge", "server"))
     qdrant_url: str = _setting("http://127.0.0.1:6333", "with index=server: the server's address")
     qdrant_api_key: str = _setting("", "with index=server: the API key", secret=True)
+    qdrant_ca: str = _setting("", "PEM file of the authority that signed the server's certificate")
     qdrant_timeout: float = _setting(
         10.0, "with index=server: seconds a call may take", low=0.1, high=600
     )
