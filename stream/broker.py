@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Final, Self
 
-if TYPE_CHECKING:
-    from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from models.errors import BrokerUnavailable, InvalidSettings, MissingTopic, UnequalPartitions
+from stream.settings import Settings, kafka_config
+from stream.topics import (
+    ALL_TOPICS,
+    COMPACTED,
+    DEAD_LETTERS,
+    RECOMMENDATIONS,
+    SHOPPER_TOPICS,
+    TopicNames,
+)
+
+_COMPACTED: Final = {"cleanup.policy": "compact"}
+#: Two weeks to look into them, at most 1 GiB a partition; room for what was refused for its size.
+_DEAD_LETTERS: Final = {
+    "cleanup.policy": "delete",
+    "retention.ms": str(14 * 86_400_000),
+    "retention.bytes": str(1 << 30),
+    "max.message.bytes": str(2 << 20),
+}
 
 
 class EmbeddedBroker:
@@ -22,8 +45,6 @@ class EmbeddedBroker:
         self.bootstrap = ""
 
     def __enter__(self) -> Self:
-        from confluent_kafka import Producer
-
         config = {"bootstrap.servers": "127.0.0.1:1", "test.mock.num.brokers": 1, "log_level": 0}
         self._producer = Producer(config)
         brokers = self._producer.list_topics(timeout=10).brokers.values()
@@ -38,3 +59,149 @@ class EmbeddedBroker:
     ) -> None:
         self._producer = None  # the cluster lives as long as this handle
         self.bootstrap = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What a broker says it has: every topic's count of partitions, by the broker's name."""
+
+    counts: Mapping[str, int]
+    embedded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """``partitions``: the one count of the shopper topics, changelog and recommendations."""
+
+    partitions: int
+    embedded: bool
+
+
+def look(settings: Settings, timeout: float = 10.0) -> Cluster:
+    """The topics of the broker. Raises ``BrokerUnavailable``, ``InvalidSettings``."""
+    return _look(_Admin(settings), timeout)
+
+
+def ensure_topics(settings: Settings, timeout: float = 10.0) -> Layout:
+    """Creates the topics that are missing and checks them all.
+
+    Topics that must be alike take the count of those that are there already, else the setting's.
+    Safe to run in several workers at once. Raises ``BrokerUnavailable``, ``MissingTopic`` where
+    creation is not permitted, ``UnequalPartitions``, ``InvalidSettings``.
+    """
+    admin = _Admin(settings)
+    cluster = _look(admin, timeout)
+    names = TopicNames(settings.topic_prefix, settings.group)
+    wanted = _wanted(settings, names, cluster.counts)
+    missing = [topic for topic in wanted if topic.topic not in cluster.counts]
+    if cluster.embedded:
+        counts = {topic.topic: _touched(admin, topic.topic, timeout) for topic in wanted}
+        return Layout(check_topics(counts, names), embedded=True)
+    if missing:
+        _create(admin, missing, timeout)
+        until = time.monotonic() + timeout
+        while any(topic.topic not in cluster.counts for topic in missing):
+            if time.monotonic() > until:
+                break  # check_topics names what is still not there
+            time.sleep(0.05)
+            cluster = _look(admin, timeout)
+    return Layout(check_topics(cluster.counts, names), embedded=False)
+
+
+def check_topics(counts: Mapping[str, int], names: TopicNames) -> int:
+    """The one count of the topics that must be partitioned alike.
+
+    ``counts`` are the broker's. Raises ``MissingTopic``, ``UnequalPartitions``.
+    """
+    wanted = [*(names.of(topic) for topic in ALL_TOPICS), names.changelog]
+    if missing := [name for name in wanted if name not in counts]:
+        raise MissingTopic(
+            f"not on the broker: {', '.join(missing)}. Start `weft worker` with a user who may "
+            "create topics, or create them (`weft schema --format asyncapi` describes them)"
+        )
+    alike = {name: counts[name] for name in _alike(names)}
+    if len(set(alike.values())) > 1:
+        words = ", ".join(f"{name} has {count}" for name, count in alike.items())
+        raise UnequalPartitions(
+            f"these topics need one count of partitions: {words}. Raise the lower counts with "
+            "kafka-topics.sh --alter before any events are in, or start with another "
+            "WEFT_TOPIC_PREFIX"
+        )
+    return next(iter(alike.values()))
+
+
+def _alike(names: TopicNames) -> list[str]:
+    return [*map(names.of, SHOPPER_TOPICS), names.of(RECOMMENDATIONS), names.changelog]
+
+
+def _wanted(settings: Settings, names: TopicNames, counts: Mapping[str, int]) -> list[NewTopic]:
+    """All eight topics as Weft would create them."""
+    alike = _alike(names)
+    common = next((counts[name] for name in alike if name in counts), settings.partitions)
+    compacted = {names.changelog, *map(names.of, COMPACTED)}
+    topics = []
+    for name in [*map(names.of, ALL_TOPICS), names.changelog]:
+        count = common if name in alike else settings.partitions
+        config = _COMPACTED if name in compacted else {}
+        config = _DEAD_LETTERS if name == names.of(DEAD_LETTERS) else config
+        topics.append(NewTopic(name, count, settings.replicas, config=config))
+    return topics
+
+
+def _create(admin: _Admin, topics: list[NewTopic], timeout: float) -> None:
+    futures = admin.client.create_topics(
+        topics, operation_timeout=timeout, request_timeout=timeout + 5
+    )
+    for name, future in futures.items():
+        try:
+            future.result(timeout + 10)
+        except KafkaException as error:
+            reason = error.args[0]
+            if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                continue  # another worker was quicker
+            if reason.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
+                raise admin.unavailable() from error
+            raise MissingTopic(
+                f"{name} is not on the broker and could not be created: {reason.str()}. "
+                "Create it yourself, or let the user of WEFT_SASL_USERNAME create topics"
+            ) from error
+
+
+def _touched(admin: _Admin, name: str, timeout: float) -> int:
+    """The embedded broker creates a topic when its metadata are asked for."""
+    return len(admin.client.list_topics(name, timeout=timeout).topics[name].partitions)
+
+
+def _look(admin: _Admin, timeout: float) -> Cluster:
+    try:
+        metadata = admin.client.list_topics(timeout=timeout)
+    except KafkaException as error:
+        raise admin.unavailable() from error
+    counts = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+    return Cluster(counts, embedded=str(metadata.cluster_id).startswith("mockCluster"))
+
+
+class _Admin:
+    """An admin client that keeps librdkafka's complaints to itself, the last one to be told."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._address = settings.kafka
+        self._complaint = ""
+        quiet = {"log_level": 0, "error_cb": self._complain}
+        try:
+            self.client = AdminClient({**kafka_config(settings), **quiet})
+        except KafkaException as error:
+            raise InvalidSettings(f"Kafka's client refuses its settings: {error}") from error
+
+    def _complain(self, error: KafkaError) -> None:
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # says less than the one before it
+            self._complaint = error.str()
+
+    def unavailable(self) -> BrokerUnavailable:
+        """The error to raise when a call had no answer."""
+        self.client.poll(0)  # the complaints are told from here
+        why = f" ({self._complaint})" if self._complaint else ""
+        return BrokerUnavailable(
+            f"no broker answers at {self._address}{why}. Is it running, and are WEFT_KAFKA and "
+            "the security settings right? `weft demo` needs no broker"
+        )

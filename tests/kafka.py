@@ -151,6 +151,9 @@ class RealKafka:
         admin = self.admin()  # its futures live no longer than it does
         for future in admin.create_topics(topics, operation_timeout=30).values():
             future.result(30)
+        # The controller has them now; the broker learns of it some milliseconds later.
+        while not set(names) <= admin.list_topics(timeout=30).topics.keys():
+            time.sleep(0.01)
 
     def delete_topics(self, *names: str) -> None:
         """Deletes topics; returns when the broker has forgotten them."""

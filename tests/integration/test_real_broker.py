@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from confluent_kafka.admin import ConfigResource, ResourceType
+
+from models.errors import MissingTopic, UnequalPartitions
+from stream.broker import Layout, ensure_topics, look
+from stream.settings import Settings
+from tests.kafka import RealKafka
+
+pytestmark = pytest.mark.kafka
+
+
+def _settings(kafka: RealKafka, prefix: str, **changes: object) -> Settings:
+    base = Settings(kafka=kafka.bootstrap, topic_prefix=prefix, partitions=3)
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+def _policy(kafka: RealKafka, topic: str, name: str) -> str:
+    admin = kafka.admin()
+    (future,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]).values()
+    value: str = future.result(20)[name].value
+    return value
+
+
+def test_two_workers_at_once_create_every_topic_once(kafka: RealKafka) -> None:
+    settings = _settings(kafka, "twice-")
+    with ThreadPoolExecutor(2) as pool:
+        layouts = list(pool.map(ensure_topics, [settings, settings]))
+    assert layouts == [Layout(partitions=3, embedded=False)] * 2
+    compacted = ("twice-products", "twice-recommendations", "weft-twice-shoppers-changelog")
+    assert [_policy(kafka, name, "cleanup.policy") for name in compacted] == ["compact"] * 3
+    assert _policy(kafka, "twice-clicks", "cleanup.policy") == "delete"
+    assert int(_policy(kafka, "twice-dead-letters", "retention.bytes")) > 0
+
+
+def test_new_topics_take_the_count_of_the_shops_own(kafka: RealKafka) -> None:
+    kafka.create_topics("own-clicks", "own-purchases", partitions=5)
+    assert ensure_topics(_settings(kafka, "own-")).partitions == 5
+    assert look(_settings(kafka, "own-")).counts["own-recommendations"] == 5
+    assert look(_settings(kafka, "own-")).counts["own-products"] == 3
+
+
+def test_unequal_counts_stop_the_start(kafka: RealKafka) -> None:
+    kafka.create_topics("unequal-clicks", partitions=2)
+    kafka.create_topics("unequal-searches", partitions=4)
+    with pytest.raises(UnequalPartitions, match=r"unequal-clicks has 2.*unequal-searches has 4"):
+        ensure_topics(_settings(kafka, "unequal-"))
+
+
+def test_a_topic_that_may_not_be_created_stops_the_start(kafka: RealKafka) -> None:
+    with pytest.raises(MissingTopic, match="could not be created"):
+        ensure_topics(_settings(kafka, "refused-", replicas=3))  # one broker
