@@ -16,7 +16,6 @@ from collections import OrderedDict
 from collections.abc import Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Final, Protocol
 
 from models.domain import History, Recommendation
@@ -73,6 +72,7 @@ class Counters:
     """What happened since the start."""
 
     events: int = 0
+    acked: int = 0
     again: int = 0
     dead: int = 0
     lists: int = 0
@@ -125,10 +125,7 @@ class ShopperProcessor:
         self._recommender = recommender
         self._popularity = popularity
         self._delivery = delivery
-        # hashing a key costs as much as decoding its event, and shoppers come again
-        self._partition_of = lru_cache(65_536)(
-            lambda key: partition_of(key, partitions, settings.partitioner)
-        )
+        self._partitions = partitions
         self._clock = clock
         self._pending = _Batch()
         self._backlog: OrderedDict[bytes, int] = OrderedDict()
@@ -183,6 +180,9 @@ class ShopperProcessor:
         elif applied is Applied.NEW and event.item_id is not None:
             self._popularity.add(event.item_id, event.ts)
         self._pending.due[key] = _Due(arrival.partition, state, event.kind.value)
+
+    def _partition_of(self, key: bytes) -> int:
+        return partition_of(key, self._partitions, self._settings.partitioner)
 
     def _dead_letter(self, arrival: Arrival, error: BadMessage) -> Record:
         name = self._names.of(arrival.topic)
@@ -262,12 +262,12 @@ class ShopperProcessor:
         self, batch: _Batch, lists: dict[bytes, Recommendation]
     ) -> dict[bytes, Recommendation]:
         """A list of the backlog goes out only if it is better than the one that is out."""
-        late = [key for key, made in lists.items() if not made.reranked]
+        late = [key for key, made in lists.items() if made.owed]
         for key in late:
             self._queue(key, batch.due.pop(key).partition)
         if late:
             self._backlog_rests_until = time.monotonic() + _BACKLOG_REST
-        return {key: made for key, made in lists.items() if made.reranked}
+        return {key: made for key, made in lists.items() if not made.owed}
 
     def _records(self, batch: _Batch, lists: dict[bytes, Recommendation]) -> list[Record]:
         """The list (or tombstone) and the changelog's record of each shopper who is due."""
@@ -275,9 +275,7 @@ class ShopperProcessor:
         now_ms = int(self._clock() * 1000)
         for key, due in batch.due.items():
             made = lists.get(key)
-            wants = made is not None and bool(made.items) and self._recommender.wants_rerank
-            due_later = wants and made is not None and not made.reranked
-            self._flag(key, due, due_later)
+            self._flag(key, due, made is not None and made.owed)
             value = None
             if made is not None:
                 as_of = AsOf(due.partition, due.state.offsets, due.state.newest_ts)
@@ -309,6 +307,7 @@ class ShopperProcessor:
     def _done(self, batch: _Batch, lists: dict[bytes, Recommendation]) -> None:
         for arrival in batch.arrivals:
             arrival.ack()
+        self.counters.acked += len(batch.arrivals)
         self.counters.lists += len(lists)
         self.counters.reranked += sum(made.reranked for made in lists.values())
 
