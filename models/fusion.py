@@ -1,0 +1,33 @@
+"""How the LLM's scores and the retriever's become one order, and at which weight."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from models.ports import FloatArray
+
+#: The untuned LLM's share that validation chose.
+GATE_WEIGHT: Final = 0.0
+
+
+def standardised(scores: FloatArray) -> FloatArray:
+    """The scores (c,) at mean 0 and variance 1; zeros where they are all the same, or one alone."""
+    centred = scores.astype(np.float64) - np.mean(scores, dtype=np.float64)
+    spread = float(np.std(centred))
+    if spread <= 1e-9 * max(1.0, float(np.max(np.abs(scores), initial=0.0))):
+        return np.zeros(len(scores), dtype=np.float32)
+    return np.asarray(centred / spread, dtype=np.float32)
+
+
+def fuse(retrieved: FloatArray, reranked: FloatArray, weight: float) -> FloatArray:
+    """(1 - weight) of the retriever's and ``weight`` of the LLM's standardised scores, (c,).
+
+    Both sides are standardised over the candidates, so that the weight means the same whatever
+    their units; a side that does not tell the candidates apart changes no order.
+    """
+    if len(retrieved) == 0:
+        return np.zeros(0, dtype=np.float32)
+    both = (1 - weight) * standardised(retrieved) + weight * standardised(reranked)
+    return np.asarray(both, dtype=np.float32)

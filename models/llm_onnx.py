@@ -1,0 +1,51 @@
+"""The causal LLM on ONNX Runtime: the quickest on CPUs without AMX, and no torch is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
+
+from models.errors import RerankerFailed
+from models.llm import Packed
+from models.llm_tokens import Tokenizer
+from models.ports import FloatArray
+
+#: What a column that may not be seen adds to the attention's logit.
+_HIDDEN = np.float32(-1e9)
+
+
+class OnnxScorer:
+    """CausalScorer over an export of models/llm_export.py."""
+
+    #: Attention over all of a forward's tokens outweighs what more of them at once would gain.
+    tokens_at_once = 384
+
+    def __init__(self, name: str, model: Path, tokenizer: Path, threads: int) -> None:
+        """``threads``: 0 for all cores."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        # The cores are shared with the encoder and the event loop: who waits must not spin.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Forwards differ in length: kept patterns and a grown arena would only hold memory.
+        options.enable_mem_pattern = False
+        options.enable_cpu_mem_arena = False
+        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self.name = name
+        self.tokenize = Tokenizer(tokenizer)
+
+    def log_probabilities(self, packed: Packed) -> FloatArray:
+        """The log p of each target (m,)."""
+        inputs = {
+            "tokens": packed.tokens[None],
+            "positions": packed.positions[None],
+            "mask": np.where(packed.visible, np.float32(0), _HIDDEN)[None, None],
+            "reads": packed.reads,
+            "targets": packed.targets,
+        }
+        try:
+            return np.asarray(self._session.run(["log_p"], inputs)[0], dtype=np.float32)
+        except (Fail, RuntimeException) as error:  # out of memory, mostly
+            raise RerankerFailed(f"ONNX Runtime could not run the LLM: {error}") from error

@@ -1,0 +1,92 @@
+"""The causal LLM on torch: any Hugging Face causal model, on a GPU, in bf16 where AMX is, or fp32.
+
+Imported only where it is asked for: torch takes seconds to import and 400 MB.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
+
+from models.errors import MissingWeights, RerankerFailed
+from models.llm import Packed
+from models.llm_tokens import Tokenizer
+from models.ports import FloatArray
+
+#: Rows of logits computed at once: 128 x 49,152 of fp32 are 25 MB.
+_LOGIT_ROWS = 128
+
+
+class TorchScorer:
+    """CausalScorer on torch."""
+
+    def __init__(self, folder: Path, device: str = "auto", threads: int = 0) -> None:
+        """Loads a folder in Hugging Face's layout; ``threads``: 0 for all cores.
+
+        Raises ``MissingWeights``.
+        """
+        if threads:
+            torch.set_num_threads(threads)  # torch has one number a process
+        self._device = torch.device(_device() if device == "auto" else device)
+        self._dtype = _dtype(self._device)
+        try:
+            model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=self._dtype)
+        except (OSError, ValueError) as error:
+            raise MissingWeights(
+                f"no causal LLM can be loaded from {folder}: {error}; "
+                "`weft models fetch` prepares the default one"
+            ) from error
+        self._model = model.eval().to(self._device)
+        kind = {torch.float32: "fp32", torch.bfloat16: "bf16"}[self._dtype]
+        self.name = f"{folder.name.lower()}-{kind}"
+        self.tokens_at_once = 384 if self._device.type == "cpu" else 4096
+        self.tokenize = Tokenizer(folder / "tokenizer.json")
+
+    @torch.inference_mode()
+    def log_probabilities(self, packed: Packed) -> FloatArray:
+        """The log p of each target (m,)."""
+        try:
+            hidden = self._hidden(packed)
+            targets = torch.from_numpy(packed.targets).to(self._device)
+            parts = [
+                self._log_p(hidden[i : i + _LOGIT_ROWS], targets[i : i + _LOGIT_ROWS])
+                for i in range(0, len(targets), _LOGIT_ROWS)
+            ]
+            return np.asarray(torch.cat(parts).cpu().numpy(), dtype=np.float32)
+        except RuntimeError as error:  # out of memory, or the device is gone
+            raise RerankerFailed(f"torch could not run the LLM: {error}") from error
+
+    def _hidden(self, packed: Packed) -> torch.Tensor:
+        """Last hidden states (m, h) of the rows that predict a target."""
+        visible = torch.from_numpy(packed.visible).to(self._device)
+        mask = torch.zeros(visible.shape, dtype=self._dtype, device=self._device)
+        mask.masked_fill_(~visible, torch.finfo(self._dtype).min)
+        output = self._model.model(
+            input_ids=torch.from_numpy(packed.tokens)[None].to(self._device),
+            position_ids=torch.from_numpy(packed.positions)[None].to(self._device),
+            attention_mask=mask[None, None],
+            use_cache=False,
+        )
+        states: torch.Tensor = output.last_hidden_state[0]
+        return states[torch.from_numpy(packed.reads).to(self._device)]
+
+    def _log_p(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        logits = self._model.lm_head(states).float()
+        chosen = logits.gather(1, targets[:, None])[:, 0]
+        result: torch.Tensor = chosen - logits.logsumexp(dim=1)
+        return result
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _dtype(device: torch.device) -> torch.dtype:
+    """bf16 on a GPU, and on a CPU with AMX; on others bf16 is seven times slower than fp32."""
+    if device.type != "cpu" or torch.cpu._is_amx_tile_supported():
+        return torch.bfloat16
+    return torch.float32

@@ -1,0 +1,98 @@
+"""The prompt of a history, and the candidate that is to follow it: both ends in one file.
+
+A shopper's newest steps, one title a line with how it was reached, the newest last, and an open
+line that a candidate completes::
+
+    One customer's way through a shop, one product a line, the newest last.
+    bought: Strap top, Black Vest top
+    searched for: "linen midi dress"
+    clicked after searching for "linen midi dress": Tilda dress, White Dress
+    next: ▁
+
+The general line is the same without the steps, so that what a title owes to the history alone is
+the difference of two likelihoods. Texts are the shop's and the shopper's: they are held to their
+line and to a number of tokens, so that none can end its line or crowd out the others.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from models.domain import Item, Kind
+from models.llm import Tokens
+from models.ports import Read
+
+#: The newest steps that are read, and the tokens of each text; trials gained nothing from more.
+STEPS: Final = 10
+TEXT_TOKENS: Final = 16
+
+OPENING: Final = "One customer's way through a shop, one product a line, the newest last.\n"
+GENERAL: Final = "One customer's way through a shop.\n"
+NEXT: Final = "next:"
+END: Final = "\n"
+
+Tokenize = Callable[[str], Tokens]
+
+_VERBS: Final = {Kind.CLICK: "clicked", Kind.PURCHASE: "bought"}
+
+
+def history_prefix(history: Sequence[Read], tokenize: Tokenize) -> Tokens:
+    """The prompt up to where a candidate goes; empty where the history has nothing to read.
+
+    ``history`` is oldest first; a step without any text is passed over.
+    """
+    lines = [line for read in history if (line := _line(read, tokenize))][-STEPS:]
+    if not lines:
+        return ()
+    return tokenize(OPENING) + tuple(t for line in lines for t in line) + tokenize(NEXT)
+
+
+def general_prefix(tokenize: Tokenize) -> Tokens:
+    """The prompt of a shopper of whom nothing is known."""
+    return tokenize(GENERAL) + tokenize(NEXT)
+
+
+def candidate(item: Item, tokenize: Tokenize) -> Tokens:
+    """What completes the open line, its end included; empty for an item without a text.
+
+    The end counts: it says that the title is whole, not the begin of another.
+    """
+    text = _text(item.text, tokenize)
+    return text + tokenize(END) if text else ()
+
+
+def one_line(text: str) -> str:
+    """The text without control, format and line characters, blanks collapsed, quotes single."""
+    kept = (" " if _breaks(c) else "'" if c == '"' else c for c in text)
+    return " ".join("".join(kept).split())
+
+
+def _breaks(character: str) -> bool:
+    """Control, format, surrogate and private characters, line and paragraph separators."""
+    category = unicodedata.category(character)
+    return category.startswith("C") or category in {"Zl", "Zp"}
+
+
+def _line(read: Read, tokenize: Tokenize) -> Tokens:
+    step = read.step
+    query = _text(step.query, tokenize, quoted=True) if step.query else ()
+    if step.kind is Kind.SEARCH:
+        return tokenize("searched for:") + query + tokenize(END) if query else ()
+    text = _text(read.item.text, tokenize) if read.item else ()
+    if not text:
+        return ()
+    how = tokenize(_VERBS[step.kind])
+    if query:
+        how += tokenize(" after searching for") + query
+    return how + tokenize(":") + text + tokenize(END)
+
+
+def _text(text: str, tokenize: Tokenize, *, quoted: bool = False) -> Tokens:
+    """At most ``TEXT_TOKENS`` of the text; the blank before it belongs to its first token."""
+    if not (clean := one_line(text)):
+        return ()
+    if quoted:
+        return tokenize(' "') + tokenize(clean)[:TEXT_TOKENS] + tokenize('"')
+    return tokenize(f" {clean}")[:TEXT_TOKENS]
