@@ -8,6 +8,7 @@ from confluent_kafka.admin import ConfigResource, ResourceType
 
 from models.errors import MissingTopic, UnequalPartitions
 from stream.broker import Layout, ensure_topics, look
+from stream.publish import require_topics
 from stream.settings import Settings
 from tests.kafka import RealKafka
 
@@ -54,3 +55,12 @@ def test_unequal_counts_stop_the_start(kafka: RealKafka) -> None:
 def test_a_topic_that_may_not_be_created_stops_the_start(kafka: RealKafka) -> None:
     with pytest.raises(MissingTopic, match="could not be created"):
         ensure_topics(_settings(kafka, "refused-", replicas=3))  # one broker
+
+
+def test_a_publisher_creates_topics_only_where_its_own_are_missing(kafka: RealKafka) -> None:
+    kafka.create_topics("publisher-products")
+    settings = _settings(kafka, "publisher-")
+    require_topics(settings, "products")
+    assert "publisher-clicks" not in look(settings).counts
+    require_topics(settings, "clicks")
+    assert look(settings).counts["publisher-clicks"] == 3

@@ -1,0 +1,71 @@
+"""``weft catalog``: products from a file to the topic, and products taken off the shelf."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def command() -> None:
+    """Publish catalogue updates.
+
+    \b
+    Examples:
+      weft catalog publish catalog.jsonl.gz
+      weft catalog remove 0108775015
+    """
+
+
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--strict", is_flag=True, help="Stop at the first row that cannot be used.")
+def publish(file: Path, strict: bool) -> None:
+    """Publish every row of FILE as a product.
+
+    FILE is JSON Lines or CSV with a header, plain or .gz: item_id and title, and where there are
+    any ts (epoch ms; else the time of publishing), category, brand, colour, price, in_stock, …:
+    `weft schema --topic products` lists them. The newest ts of an item wins.
+
+    \b
+    Examples:
+      weft catalog publish catalog.jsonl.gz
+      WEFT_KAFKA=kafka:9092 weft catalog publish --strict new-arrivals.csv
+    """
+    from stream import publish as publishing
+    from stream.cli.progress import summarise, watched
+    from stream.files import RowFile
+    from stream.settings import load
+    from stream.topics import PRODUCTS, TopicNames
+
+    settings = load()
+    with RowFile(file, strict) as rows:
+        publishing.require_topics(settings, PRODUCTS)
+        began = time.monotonic()
+        entries = publishing.product_entries(rows, TopicNames(settings.topic_prefix))
+        with watched(rows, entries, "products") as shown:
+            count = publishing.Publisher(settings).publish(shown)
+        summarise(rows, count, time.monotonic() - began, "products")
+
+
+@command.command()
+@click.argument("item_ids", nargs=-1, required=True, metavar="ITEM_ID...")
+def remove(item_ids: tuple[str, ...]) -> None:
+    """Remove products: they are recommended no more.
+
+    \b
+    Example:
+      weft catalog remove 0108775015 0108775044
+    """
+    from stream import publish as publishing
+    from stream.settings import load
+    from stream.topics import PRODUCTS, TopicNames
+
+    if not all(0 < len(item_id.encode()) <= 256 for item_id in item_ids):
+        raise click.UsageError("an ITEM_ID has 1 to 256 bytes")
+    settings = load()
+    publishing.require_topics(settings, PRODUCTS)
+    gone = publishing.removals(item_ids, TopicNames(settings.topic_prefix))
+    click.echo(f"{publishing.Publisher(settings).publish(gone)} products removed")

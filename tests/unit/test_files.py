@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from models.errors import InvalidFile
+from stream.declaration import CONTRACTS
+from stream.fields import Json
+from stream.files import RowFile, typed
+
+
+def rows(path: Path, data: bytes, strict: bool = False) -> tuple[list[Json], RowFile]:
+    path.write_bytes(data)
+    with RowFile(path, strict) as file:
+        return [row for _, row in file], file
+
+
+LINES = b'{"item_id":"a"}\n\n{"item_id":"b"}'
+TABLE = b'item_id,title\r\na,"Dress, ""linen"""\r\nb,"two\nlines"\r\n'
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.jsonl.gz", "c", "c.csv"])
+def test_json_lines_are_known_by_their_content(tmp_path: Path, name: str) -> None:
+    assert rows(tmp_path / name, LINES)[0] == [{"item_id": "a"}, {"item_id": "b"}]
+    packed = rows(tmp_path / name, gzip.compress(LINES))
+    assert packed[0] == [{"item_id": "a"}, {"item_id": "b"}]
+
+
+@pytest.mark.parametrize("data", [TABLE, gzip.compress(TABLE), b"\xef\xbb\xbf" + TABLE])
+def test_csv_keeps_quotes_commas_and_lines_in_cells(tmp_path: Path, data: bytes) -> None:
+    got, file = rows(tmp_path / "c.csv", data)
+    assert got == [
+        {"item_id": "a", "title": 'Dress, "linen"'},
+        {"item_id": "b", "title": "two\nlines"},
+    ]
+    assert file.texts
+
+
+def test_lines_that_are_no_objects_are_set_aside_with_their_numbers(tmp_path: Path) -> None:
+    data = b'{"a":1}\n{"a":\n[1]\n\xff\n' + b'{"a":"' + b"x" * (1 << 20) + b'"}\n{"a":2}\n'
+    got, file = rows(tmp_path / "c.jsonl", data)
+    assert got == [{"a": 1}, {"a": 2}]
+    assert file.aside.count == 4
+    assert [words.split(":")[0] for words in file.aside.first] == [
+        f"line {n}" for n in (2, 3, 4, 5)
+    ]
+
+
+def test_only_the_first_few_are_kept_in_words(tmp_path: Path) -> None:
+    _, file = rows(tmp_path / "c.jsonl", b"{}\n" + b"x\n" * 1000)
+    assert (file.aside.count, len(file.aside.first)) == (1000, 5)
+
+
+def test_strict_stops_at_the_first_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFile, match="line 2: not JSON"):
+        rows(tmp_path / "c.jsonl", b"{}\n{\n", strict=True)
+
+
+def test_csv_rows_of_another_width_or_encoding_are_set_aside(tmp_path: Path) -> None:
+    data = b"item_id,title\na,b\nc\nd,e,f\ng,\xff\nh,i\n"
+    got, file = rows(tmp_path / "c.csv", data)
+    assert [row["item_id"] for row in got] == ["a", "h"]
+    assert [words[:6] for words in file.aside.first] == ["line 3", "line 4", "line 5"]
+
+
+def test_a_quote_that_never_closes_does_not_fill_the_memory(tmp_path: Path) -> None:
+    data = b'item_id,title\na,"open\n' + b"x,y\n" * 100_000
+    got, file = rows(tmp_path / "c.csv", data)
+    assert file.aside.count >= 1
+    assert len(got) < 100_000
+
+
+@pytest.mark.parametrize("header", [b"", b"item_id,item_id\n", b"item_id,\n", b",\n"])
+def test_a_csv_needs_a_header_that_names_each_column_once(tmp_path: Path, header: bytes) -> None:
+    with pytest.raises(InvalidFile, match="first line"):
+        rows(tmp_path / "c.csv", header)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b'[{"a":1}]', "jq"),
+        (b"PAR1....", "Parquet"),
+        (b"PK\x03\x04...", "ZIP"),
+        ("{}".encode("utf-16"), "UTF-8"),
+        (gzip.compress(gzip.compress(b"{}")), "twice"),
+        (b"\x1f\x8bnothing", "damaged"),
+        (gzip.compress(LINES)[:-12], "damaged or cut short"),
+        (gzip.compress(LINES)[:20] + b"\x00" * 20, "damaged or cut short"),
+    ],
+    ids=lambda value: repr(value[:12]),
+)
+def test_what_is_not_rows_is_refused_with_what_to_do(
+    tmp_path: Path, data: bytes, words: str
+) -> None:
+    with pytest.raises(InvalidFile, match=words):
+        rows(tmp_path / "c.jsonl", data)
+
+
+def test_a_file_that_is_not_there_or_a_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFile, match="No such file"):
+        RowFile(tmp_path / "none.jsonl")
+    with pytest.raises(InvalidFile, match="folder"):
+        RowFile(tmp_path)
+
+
+def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:
+    assert rows(tmp_path / "c.jsonl", b"")[0] == []
+
+
+def test_the_position_reaches_the_size(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl.gz"
+    path.write_bytes(gzip.compress(LINES * 1000))
+    with RowFile(path) as file:
+        for _ in file:
+            assert file.position <= file.size
+        assert file.position == file.size
+
+
+def test_csv_cells_take_the_declared_types() -> None:
+    shape = CONTRACTS["products"].value
+    assert shape is not None
+    row = {
+        "item_id": "007",
+        "title": "",
+        "ts": "1700000000000",
+        "price": "12.50",
+        "in_stock": "No",
+        "brand": "",
+        "attributes": '{"size":"M"}',
+        "colour": "12",
+        "other": "x",
+    }
+    assert typed(row, shape) == {
+        "item_id": "007",
+        "title": "",
+        "ts": 1_700_000_000_000,
+        "price": 12.5,
+        "in_stock": False,
+        "attributes": {"size": "M"},
+        "colour": "12",
+    }
+
+
+def test_a_cell_that_is_not_of_its_type_stays_text() -> None:
+    shape = CONTRACTS["products"].value
+    assert shape is not None
+    row = {"item_id": "1", "title": "t", "ts": "yesterday", "price": "1,50", "in_stock": "maybe"}
+    assert typed(row, shape) == row
