@@ -97,6 +97,12 @@ class Settings:
     popularity_days: int = _setting(7, "days of events that count as popular", low=1, high=365)
     llm: str = _setting("", "folder or hub name of the LLM; empty: SmolLM2-135M-Instruct")
     encoder: str = _setting("", "folder or hub name of the encoder; empty: all-MiniLM-L6-v2")
+    encoder_type: str = _setting(
+        "auto",
+        "the encoder's numbers; auto: what this CPU is quickest with. Workers that share an index "
+        "need the same",
+        choices=("auto", "int8", "fp32", "bf16"),
+    )
     threads: int = _setting(0, "threads of the models; 0: all cores", low=0, high=1024)
     # Operation
     log_level: str = _setting(
