@@ -147,9 +147,10 @@ class Recommender:
         except RerankerFailed:
             return  # degrade: the retriever's lists go out, and say that they are
         for draft, scores in zip(asked, answers, strict=True):
-            if scores is not None:
+            draft.owed = scores is None
+            if scores is not None and np.isfinite(scores).all():  # else it had its turn
                 draft.scores = fuse(draft.scores, scores, self._weight)
-                draft.reranked, draft.owed = True, False
+                draft.reranked = True
 
     def _order(self, drafts: Iterable[_Draft]) -> None:
         """The best candidates become lines; of equal ones the retriever's order holds."""

@@ -267,6 +267,13 @@ def test_a_failing_reranker_costs_the_order_and_not_the_list() -> None:
     assert len(first.items) == 4
 
 
+def test_scores_that_are_no_numbers_are_not_used() -> None:
+    shop = Shop(ScriptedReranker({"d4": float("nan")}))
+    (made,) = shop.lists(clicked("d1"))
+    assert (made.reranked, made.owed) == (False, False)
+    assert all(np.isfinite(line.score) for line in made.items)
+
+
 def test_a_popular_list_is_neither_reranked_nor_owed_it() -> None:
     shop = Shop(OverlapReranker())
     popular, retrieved = shop.lists(History(), clicked("d1"))
