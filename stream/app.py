@@ -19,11 +19,14 @@ from typing import Any
 import faust
 from faust.types import TP
 
+from models.errors import RetryLater, WeftError
+from stream.changelog import Changelog, Read
 from stream.intake import GapReader, OffsetWatch, Verdict
-from stream.settings import Settings
+from stream.partition import partition_of
+from stream.settings import Settings, kafka_config
 from stream.shoppers import Arrival, ShopperProcessor
 from stream.topics import SHOPPER_TOPICS, TopicNames
-from stream.transport import MendedApp
+from stream.transport import MendedApp, Tables
 
 _log = logging.getLogger("weft.app")
 
@@ -44,9 +47,12 @@ class ShopperApp:
     def __init__(self, settings: Settings, partitions: int, embedded: bool = False) -> None:
         self._settings = settings
         self._names = TopicNames(settings.topic_prefix, settings.group)
+        self._partitions = partitions
         self._watch = OffsetWatch()
         self._processor: ShopperProcessor | None = None
         self._gaps: GapReader | None = None
+        self._changelog = Changelog(kafka_config(settings), self._names.changelog)
+        self._restoring = asyncio.Lock()
         self.ready = asyncio.Event()
         self.app = MendedApp(settings.group, **_faust_settings(settings, partitions, embedded))
         self.app.on_seek = self._watch.start
@@ -161,9 +167,39 @@ class ShopperApp:
             await self._processor.revoked(self._settings.session_timeout / 2)
 
     async def _on_recovered(self) -> None:
-        if self._processor is not None:
-            await self._processor.recovered()
+        """Reads the changelog; then Faust seeks to the committed offsets and events flow."""
+        try:
+            async with self._restoring:
+                await self._restore()
+        except WeftError as error:  # Faust would swallow it here
+            await self.app.crash(error)
+
+    async def _restore(self) -> None:
+        generation = self.app.consumer_generation_id
+        topic = self._names.changelog
+        partitions = {tp.partition for tp in self.app.consumer.assignment() if tp.topic == topic}
+        read = await self._read(partitions, generation)
+        if read is None or generation != self.app.consumer_generation_id:
+            return  # the partitions changed meanwhile, and with them comes another call
+        self._changelog.restored(
+            self.table, read, {key: self._partition(key) for key in self.table}
+        )
+        assert self._processor is not None
+        await self._processor.recovered()
         self.ready.set()
+        _log.info("holding %d shoppers of partitions %s", len(self.table), sorted(partitions))
+
+    async def _read(self, partitions: set[int], generation: int) -> Read | None:
+        while generation == self.app.consumer_generation_id:
+            try:
+                return await asyncio.to_thread(self._changelog.read, partitions)
+            except RetryLater as error:
+                _log.warning("%s; trying again", error)
+                await asyncio.sleep(1.0)
+        return None
+
+    def _partition(self, key: bytes) -> int:
+        return partition_of(key, self._partitions, self._settings.partitioner)
 
 
 def _faust_settings(settings: Settings, partitions: int, embedded: bool) -> dict[str, Any]:
@@ -172,6 +208,7 @@ def _faust_settings(settings: Settings, partitions: int, embedded: bool) -> dict
         "broker": servers,
         "broker_credentials": _credentials(settings),
         "Table": BatchTable,
+        "TableManager": Tables,
         "store": "memory://",
         "datadir": Path(settings.data_dir) / "faust",
         "value_serializer": "raw",

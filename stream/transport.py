@@ -1,9 +1,10 @@
-"""Faust's Kafka consumer with its drain mended, so that no message is dropped around recovery.
+"""Faust's Kafka consumer with its drain mended, and its recovery of tables replaced.
 
 Faust 0.15 races the delivery of each message against the suspension of the flow and moves its
 read offset on whichever came first, so around the end of a table's recovery messages vanish
-between the broker and the agent. Here the read offset moves only after the delivery, and only
-if nobody sought meanwhile. ``stream.intake`` watches the offsets all the same.
+between the broker and the agent. Here the read offset moves only after the delivery, and what was
+fetched before reading was taken elsewhere is never delivered. ``stream.intake`` watches the offsets
+all the same.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 import faust
+from faust.tables import TableManager
+from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -24,18 +27,25 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._seeks: dict[TP, int] = {}
+        self._moves = 0  # how often reading was taken elsewhere
         self._awaited: dict[TP, int] = {}
 
     async def perform_seek(self) -> None:
         """Goes back to the committed offsets, and says so to the app's ``on_seek``."""
         assignment = self.assignment()
+        self._moves += 1
         await super().perform_seek()
+        self._moves += 1
         for tp in assignment:
             if not self._is_changelog_tp(tp):
-                self._sought(tp)
                 self._awaited.pop(tp, None)
                 self.app.on_seek(tp, self._read_offset[tp])
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """What was fetched before belongs to the assignment that ends."""
+        self._moves += 1
+        self._awaited.clear()
+        await super().on_partitions_revoked(revoked)
 
     async def rewind(self, tp: TP, offset: int) -> None:
         """Reads on from ``offset``, which is known to hold a record.
@@ -43,35 +53,33 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
         What an older fetch still holds of the partition is skipped until that record comes.
         """
         self._awaited[tp] = offset
-        self._sought(tp)
         await self.seek(tp, offset)
-        self._read_offset[tp] = None  # Faust refuses offset 0 as a read offset
-
-    def _sought(self, tp: TP) -> None:
-        self._seeks[tp] = self._seeks.get(tp, 0) + 1
+        self._read_offset[tp] = None
 
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 await self.sleep(0)
+                moves = self._moves
                 since_yield = 0
                 async for tp, message in self.getmany(timeout=1.0):
                     since_yield += 1
                     if since_yield > 100:  # heartbeats and timers need the loop too
                         await self.sleep(0)
                         since_yield = 0
-                    await self._drain(tp, message)
+                    await self.app.flow_control.acquire()
+                    if moves != self._moves:  # read again from where reading was taken to
+                        break
+                    await self._drain(tp, message, moves)
         except self.consumer_stopped_errors:
             if not self.transport.app.should_stop:
                 raise
 
-    async def _drain(self, tp: TP, message: Any) -> None:
+    async def _drain(self, tp: TP, message: Any, moves: int) -> None:
         offset = message.offset
-        awaited = self._awaited.get(tp)
-        if awaited is not None:
-            if offset != awaited:
-                return
-            del self._awaited[tp]
+        if self._awaited.get(tp, offset) != offset:
+            return
+        self._awaited.pop(tp, None)
         read = self._read_offset[tp]
         if read is not None and offset < read:
             return
@@ -80,9 +88,8 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
         if self._commit_every is not None and self._n_acked >= self._commit_every:
             self._n_acked = 0
             await self.commit()
-        seeks = self._seeks.get(tp, 0)
         await self.callback(message)
-        if self._seeks.get(tp, 0) == seeks:
+        if moves == self._moves and tp not in self._awaited:
             self._read_offset[tp] = offset
 
 
@@ -90,6 +97,25 @@ class MendedTransport(driver.Transport):  # type: ignore[misc]
     """Faust's aiokafka transport with the mended consumer."""
 
     Consumer = MendedConsumer
+
+
+class NoRecovery(Recovery):  # type: ignore[misc]
+    """Leaves the changelog to ``stream.changelog``, which the table's callback calls."""
+
+    def need_recovery(self) -> bool:
+        """Never: goes straight to the callback, then to the committed offsets."""
+        return False
+
+
+class Tables(TableManager):  # type: ignore[misc]
+    """Faust's tables without Faust's recovery."""
+
+    @property
+    def recovery(self) -> NoRecovery:
+        """The recovery service, made on first use."""
+        if self._recovery is None:
+            self._recovery = NoRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
 
 
 class MendedApp(faust.App):  # type: ignore[misc]

@@ -154,12 +154,16 @@ def _committed(consumer: Consumer, partitions: list[TopicPartition]) -> list[Top
 def check(bootstrap: str, changelog: str, expected: dict[bytes, Expected]) -> None:
     states = newest(bootstrap, changelog)
     lists = newest(bootstrap, "recommendations")
-    wrong_states, stale_lists = [], []
+    wrong_states: list[object] = []
+    stale_lists: list[bytes] = []
     for key, shopper in expected.items():
         state = loads(states.get(key))
         rows = sorted(shopper.rows)[-STEPS_KEPT:]
-        if [row[:3] for row in state.rows] != rows or state.offsets != shopper.offsets:
-            wrong_states.append(key)
+        kept = [row[:3] for row in state.rows]
+        if kept != rows or state.offsets != shopper.offsets:
+            missing = sorted(set(rows) - set(kept))
+            more = sorted(set(kept) - set(rows))
+            wrong_states.append((key, missing, more, state.offsets, shopper.offsets))
         made = decode_recommendation(key, lists.get(key))
         if (
             made is None

@@ -1,0 +1,210 @@
+"""The state path on a real Kafka: events a second of one worker, beside a quixstreams job.
+
+    python -m bench.state_path [--events 60000] [--shoppers 3000] [--json]
+
+Both read the same topic and do the same work with an event: decode it, put it into its shopper's
+sequence of the 50 newest, keep that in a store with a changelog, send a list of 10 (the newest
+items; no models here). The promises differ: quixstreams runs at-least-once, a list an event;
+Weft checks the contract and the partition, keeps order by time, counts a redelivered record
+once, accounts for each offset, sends one list a shopper and batch, and acks an event only when
+its list and its state are on the broker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from models.domain import History, Recommendation, RecommendedItem
+from models.ports import Deadline
+
+T0 = 1_700_000_000_000
+PARTITIONS = 4
+
+
+class NewestItems:
+    """A list without models: the newest items of the sequence."""
+
+    wants_rerank = False
+
+    def recommend(self, histories: Sequence[History], deadline: Deadline) -> list[Recommendation]:
+        return [
+            Recommendation(
+                tuple(
+                    RecommendedItem(step.item_id or "", 1.0, "newest", "bench")
+                    for step in history.steps[-10:]
+                ),
+                reranked=False,
+                model="newest",
+            )
+            for history in histories
+        ]
+
+
+async def run_weft(bootstrap: str, events: int) -> float:
+    from models.popularity import Popularity
+    from stream.app import ShopperApp
+    from stream.delivery import KafkaDelivery
+    from stream.intake import KafkaGapReader
+    from stream.settings import kafka_config, load
+    from stream.shoppers import ShopperProcessor
+
+    with tempfile.TemporaryDirectory() as folder:
+        settings = load({}, kafka=bootstrap, group="bench-weft", data_dir=folder, batch_size=2000)
+        app = ShopperApp(settings, PARTITIONS)
+        config = kafka_config(settings)
+        processor = ShopperProcessor(
+            settings,
+            app.table,
+            NewestItems(),
+            Popularity(7),
+            KafkaDelivery(config, settings.partitioner),
+            PARTITIONS,
+        )
+        app.attach(processor, KafkaGapReader(config))
+        serving = asyncio.create_task(processor.run())
+        await app.start()
+        while not processor.counters.events:
+            await asyncio.sleep(0.001)
+        started = time.perf_counter()
+        while processor.counters.acked < events and not serving.done():
+            await asyncio.sleep(0.01)
+        seconds = time.perf_counter() - started
+        print(processor.counters, file=sys.stderr)
+        if serving.done():
+            serving.result()
+        assert processor.counters.dead == processor.counters.rewinds == 0, processor.counters
+        sys.stdout.write(f"{seconds}\n")
+        sys.stdout.flush()
+        os._exit(0)  # leaving the group in order takes seconds that nobody measures
+
+
+def run_quix(bootstrap: str, events: int) -> float:
+    import orjson
+    from quixstreams import Application
+    from quixstreams.state import State
+
+    with tempfile.TemporaryDirectory() as folder:
+        app = Application(
+            bootstrap,
+            consumer_group="bench-quix",
+            auto_offset_reset="earliest",
+            state_dir=folder,
+            loglevel="ERROR",
+            producer_extra_config={"enable.idempotence": True, "linger.ms": 2},
+        )
+        source = app.topic("clicks", value_deserializer="bytes", key_deserializer="str")
+        lists = app.topic("quix-recommendations", value_serializer="bytes", key_serializer="str")
+        started = 0.0
+
+        def step(value: bytes, state: State) -> bytes:
+            nonlocal started
+            started = started or time.perf_counter()
+            event = orjson.loads(value)
+            rows = state.get("rows") or []
+            rows.append([event["ts"], event["item_id"]])
+            rows.sort()
+            del rows[:-50]
+            state.set("rows", rows)
+            items = [{"item_id": r[1], "score": 1.0, "reason": "newest"} for r in rows[-10:]]
+            return orjson.dumps({"user_id": event["user_id"], "items": items})
+
+        frame = app.dataframe(source).apply(step, stateful=True)
+        frame.to_topic(lists)
+        app.run(count=events)
+        return time.perf_counter() - started
+
+
+def publish(bootstrap: str, events: int, shoppers: int) -> None:
+    import orjson
+    from confluent_kafka import Producer
+
+    rng = random.Random(7)
+    producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random"})
+    for number in range(events):
+        user = f"u{rng.randrange(shoppers)}"
+        value = {"user_id": user, "item_id": f"i{rng.randrange(5000)}", "ts": T0 + number}
+        producer.produce("clicks", orjson.dumps(value), user.encode())
+        producer.poll(0)
+        if number % 50_000 == 49_999:
+            producer.flush()
+    producer.flush()
+
+
+def child(role: str, bootstrap: str, events: int) -> float:
+    """Seconds that one worker took, in a process of its own."""
+    command = [sys.executable, "-m", "bench.state_path", "--role", role, "--kafka", bootstrap]
+    done = subprocess.run(
+        [*command, "--events", str(events)], capture_output=True, text=True, timeout=600
+    )
+    lines = done.stdout.strip().splitlines()
+    if not lines:
+        raise SystemExit(f"{role} printed nothing:\n{done.stderr[-3000:]}")
+    return float(lines[-1])
+
+
+def measure(events: int, shoppers: int) -> dict[str, Any]:
+    from tests.kafka import real_kafka
+
+    with real_kafka() as kafka:
+        kafka.create_topics(
+            "clicks", "purchases", "searches", "erasures", "dead-letters", "quix-recommendations"
+        )
+        compacted = {"cleanup.policy": "compact"}
+        kafka.create_topics("recommendations", "bench-weft-shoppers-changelog", config=compacted)
+        publish(kafka.bootstrap, events, shoppers)
+        rates: dict[str, list[float]] = {"weft": [], "quix": []}
+        for role in ("weft", "quix"):
+            rates[role].append(events / child(role, kafka.bootstrap, events))
+    weft, quix = rates["weft"][0], rates["quix"][0]
+    return {
+        "events": events,
+        "shoppers": shoppers,
+        "cores": os.cpu_count(),
+        "weft_events_s": round(weft),
+        "quixstreams_events_s": round(quix),
+        "ratio": round(weft / quix, 3),
+        "target": 0.2,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--events", type=int, default=60_000)
+    parser.add_argument("--shoppers", type=int, default=3_000)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--role", choices=["weft", "quix"], help=argparse.SUPPRESS)
+    parser.add_argument("--kafka", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.ERROR)
+    if options.role == "weft":
+        asyncio.run(run_weft(options.kafka, options.events))
+    elif options.role == "quix":
+        print(run_quix(options.kafka, options.events))
+    else:
+        result = measure(options.events, options.shoppers)
+        print(
+            f"one worker on a real Kafka, {result['events']} events of {result['shoppers']} "
+            f"shoppers, {result['cores']} cores:\n"
+            f"  weft         {result['weft_events_s']:>7} events/s  (list and state on the broker "
+            "before the ack, each record once in the state)\n"
+            f"  quixstreams  {result['quixstreams_events_s']:>7} events/s  (at least once)\n"
+            f"  ratio        {result['ratio']:>7}  (target >= {result['target']})"
+        )
+        if options.json:
+            print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

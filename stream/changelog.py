@@ -1,0 +1,103 @@
+"""The newest state of every shopper, read back from the changelog when partitions arrive.
+
+Faust's own recovery loses records when one rebalance overtakes another (docs/log.md), and a
+state that goes back in time loses events for good. So the changelog is read here, by a consumer
+of our own, from where it was left to its end, before the first event of the partition is taken.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from models.errors import BrokerUnavailable
+
+_log = logging.getLogger("weft.changelog")
+
+_READ: Final = 5_000  # records a call
+_TIMEOUT: Final = 30.0  # seconds without a record until the broker counts as gone
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What was read: the newest bytes of each key, and per partition the next offset."""
+
+    states: Mapping[bytes, bytes]
+    positions: Mapping[int, int]
+
+
+@dataclass(slots=True)
+class Changelog:
+    """Reads the changelog of the partitions that are held; keeps the place in each."""
+
+    config: Mapping[str, str | int | float | bool]
+    topic: str
+    positions: dict[int, int] = field(default_factory=dict)
+
+    def read(self, partitions: Collection[int]) -> Read:
+        """Reads each of ``partitions`` from the place kept, else its start, to its end.
+
+        Blocks. Raises ``BrokerUnavailable``. Changes nothing here: see ``restored``.
+        """
+        consumer = Consumer(
+            {
+                **self.config,
+                "group.id": "weft-changelog-reader",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",  # compaction may have taken the place kept
+                "enable.partition.eof": True,
+                "logger": logging.getLogger("weft.librdkafka"),
+            }
+        )
+        try:
+            places = [TopicPartition(self.topic, p, self.positions.get(p, 0)) for p in partitions]
+            consumer.assign(places)
+            return _to_the_end(consumer, {place.partition: place.offset for place in places})
+        except KafkaException as error:
+            raise BrokerUnavailable(f"cannot read the changelog {self.topic}: {error}") from error
+        finally:
+            consumer.close()
+
+    def restored(
+        self, table: MutableMapping[bytes, bytes], read: Read, held: Mapping[bytes, int]
+    ) -> None:
+        """Makes ``table`` what ``read`` says and forgets the partitions that it does not name.
+
+        ``held`` maps the table's keys to their partitions.
+        """
+        for key, partition in held.items():
+            if partition not in read.positions:
+                del table[key]
+        table.update(read.states)
+        self.positions = dict(read.positions)
+
+
+def _to_the_end(consumer: Consumer, positions: dict[int, int]) -> Read:
+    states: dict[bytes, bytes] = {}
+    unread = set(positions)
+    quiet_until = time.monotonic() + _TIMEOUT
+    while unread:
+        for message in consumer.consume(_READ, 0.2):
+            partition, offset = message.partition(), message.offset()
+            assert partition is not None
+            assert offset is not None
+            error = message.error()
+            if error is None:
+                key, value = message.key(), message.value()
+                if isinstance(key, bytes) and isinstance(value, bytes):
+                    states[key] = value
+                positions[partition] = offset + 1
+                quiet_until = time.monotonic() + _TIMEOUT
+            elif error.code() == KafkaError._PARTITION_EOF:
+                positions[partition] = max(offset, positions[partition])
+                unread.discard(partition)
+            elif error.fatal() or not error.retriable():
+                raise KafkaException(error)
+        if time.monotonic() > quiet_until:
+            raise BrokerUnavailable(f"the changelog's end did not come in {_TIMEOUT:.0f} s")
+    return Read(states, positions)
