@@ -68,4 +68,4 @@ def remove(item_ids: tuple[str, ...]) -> None:
     settings = load()
     publishing.require_topics(settings, PRODUCTS)
     gone = publishing.removals(item_ids, TopicNames(settings.topic_prefix))
-    click.echo(f"{publishing.Publisher(settings).publish(gone)} products removed")
+    click.echo(f"products removed: {publishing.Publisher(settings).publish(gone)}")
