@@ -17,8 +17,10 @@ from models.ports import FloatArray
 
 #: What a step's weight is multiplied by for each newer step.
 DECAY: Final = 0.8
-#: The newest search says what is wanted now: it weighs this many times a step of its age.
-NEWEST_SEARCH: Final = 2.0
+#: The newest search says what is wanted now: it weighs this many times a step of its age. No real
+#: log at hand has searches; on the sample shop's, HR@10 of the next click rises up to here (.117
+#: at 1, .139 at 2, .168 at 4) and stays (.170 at 6).
+NEWEST_SEARCH: Final = 4.0
 #: The query that led to a click or purchase, beside the item itself.
 LEADING_QUERY: Final = 0.5
 
