@@ -162,7 +162,7 @@ class DemoView:
         """Title, score and reason side by side."""
         table = _grid()
         table.add_column(justify="right", no_wrap=True, min_width=5, style="cyan")
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=5)
         for place, (title, line) in enumerate(shown, 1):
             table.add_row(str(place), Text(title), f"{line.score:.2f}", _reason(line))
         return table
@@ -182,7 +182,7 @@ class DemoView:
     def _who(self, user_id: str, pad: bool = True) -> Text:
         name = shopper_name(user_id)
         colour = _COLOURS[crc32(user_id.encode(errors="replace")) % len(_COLOURS)]
-        return Text(name.ljust(_NAME_WIDTH) if pad else name, style=f"bold {colour}", end="")
+        return Text.assemble((name.ljust(_NAME_WIDTH) if pad else name, f"bold {colour}"))
 
     def _line(self, line: Text) -> None:
         """One line: cut to the terminal's width; whole where nobody sees columns."""
@@ -199,7 +199,7 @@ class DemoView:
 def _grid() -> Table:
     table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(justify="right", style="dim", no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=6)
     return table
 
 

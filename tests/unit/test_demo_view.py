@@ -62,6 +62,14 @@ def test_an_event_is_one_line_that_says_who_did_what_to_what() -> None:
     assert screen.lines == ["Nora      clicked  Linen midi dress, sand  €69.95"]
 
 
+def test_only_the_name_has_the_shoppers_colour() -> None:
+    screen = Screen()
+    screen.view.happened(click(), DRESS)
+    assert re.fullmatch(
+        r"\x1b\[1;\d+mNora +\x1b\[0mclicked  Linen midi dress, sand.*\n", screen.raw
+    )
+
+
 def test_a_search_an_unknown_item_and_an_erasure_have_words_too() -> None:
     screen = Screen()
     screen.view.happened(search("linen dress"), None)
