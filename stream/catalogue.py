@@ -1,0 +1,171 @@
+"""The catalogue processor: records of ``products`` into the item index, retrievable at once.
+
+    products -> decoded -> text encoded, only if it changed -> index upsert
+                     └──> dead-letters
+
+A batch may come again, whole or in part, after any failure: the newest ``ts`` wins, a text that
+the index holds is not encoded again, and an item that it holds as it is is not written again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from models.domain import Item
+from models.errors import BadMessage
+from models.ports import FloatArray, ItemIndex, Stored, TitleEncoder
+from stream.contracts import Tombstone, dead_letter_headers, decode_product
+from stream.delivery import Delivery, Record
+from stream.topics import DEAD_LETTERS, PRODUCTS, TopicNames
+
+_log = logging.getLogger("weft.catalogue")
+
+#: Hears which items became retrievable, and in how many seconds from being read.
+OnIndexed = Callable[[Sequence[str], float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One record of ``products`` as it came; ``value`` None is a tombstone."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many records ended how; each is in one of the first five."""
+
+    upserted: int = 0
+    unchanged: int = 0
+    stale: int = 0
+    deleted: int = 0
+    dead: int = 0
+    #: Of the upserted ones: nothing to encode, so no search finds them.
+    without_text: int = 0
+    #: Texts that went to the encoder; its cache may know some of them.
+    encoded: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Adds another batch's."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class CatalogueProcessor:
+    """Brings an index up to date. ``now_ms`` is the clock that ``ts`` is checked against."""
+
+    def __init__(
+        self,
+        index: ItemIndex,
+        encoder: TitleEncoder,
+        delivery: Delivery,
+        names: TopicNames,
+        *,
+        on_indexed: OnIndexed | None = None,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._index = index
+        self._encoder = encoder
+        self._delivery = delivery
+        self._names = names
+        self._on_indexed = on_indexed
+        self._now_ms = now_ms
+
+    def process(self, products: Sequence[Product]) -> Tally:
+        """Returns when all of it is in the index, and its bad ones are in dead-letters.
+
+        Records of one key are in the topic's order. Raises ``IndexUnavailable`` and
+        ``BrokerUnavailable``: call again with the same records. Raises ``Fatal``.
+        """
+        start = time.monotonic()
+        tally = Tally()
+        items, gone, dead = self._sorted(products, tally)
+        if gone:
+            self._index.delete(gone)
+        written = self._write(items, tally)
+        if dead:
+            self._delivery.deliver(dead)
+        if written and self._on_indexed is not None:
+            self._on_indexed(written, time.monotonic() - start)
+        return tally
+
+    def _sorted(
+        self, products: Sequence[Product], tally: Tally
+    ) -> tuple[list[Item], list[str], list[Record]]:
+        """The versions to write, the ids to delete first, and the dead letters."""
+        versions: dict[str, Item] = {}
+        gone: dict[str, None] = {}
+        dead: list[Record] = []
+        now_ms = self._now_ms()
+        for product in products:
+            try:
+                decoded = decode_product(product.key, product.value, now_ms)
+            except BadMessage as error:
+                dead.append(self._dead_letter(product, error))
+                tally.dead += 1
+                continue
+            if isinstance(decoded, Tombstone):
+                gone[decoded.item_id] = None
+                tally.deleted += 1
+                if versions.pop(decoded.item_id, None):
+                    tally.stale += 1
+            elif (other := versions.get(decoded.item_id)) and other.ts > decoded.ts:
+                tally.stale += 1
+            else:
+                tally.stale += other is not None
+                versions[decoded.item_id] = decoded
+        return list(versions.values()), list(gone), dead
+
+    def _write(self, items: Sequence[Item], tally: Tally) -> list[str]:
+        """Upserts what is new, and returns its ids."""
+        held = self._index.get([item.item_id for item in items])
+        changed: list[Item] = []
+        for item in items:
+            stored = held.get(item.item_id)
+            if stored and stored.item == item:
+                tally.unchanged += 1
+            elif stored and stored.item.ts > item.ts:
+                tally.stale += 1
+            else:
+                changed.append(item)
+        if not changed:
+            return []
+        vectors = self._vectors(changed, held, tally)
+        self._index.upsert(changed, vectors)
+        tally.upserted += len(changed)
+        tally.without_text += sum(vector is None for vector in vectors)
+        return [item.item_id for item in changed]
+
+    def _vectors(
+        self, items: Sequence[Item], held: dict[str, Stored], tally: Tally
+    ) -> list[FloatArray | None]:
+        """Each item's vector: the held one where the text is the same, None without a text."""
+        known: dict[str, FloatArray] = {}
+        for item in items:
+            stored = held.get(item.item_id)
+            if stored and stored.vector is not None and stored.item.text == item.text:
+                known[item.text] = stored.vector
+        texts = list(dict.fromkeys(i.text for i in items if i.text and i.text not in known))
+        if texts:
+            known.update(zip(texts, self._encoder.encode(texts), strict=True))
+            tally.encoded += len(texts)
+        return [known.get(item.text) for item in items]
+
+    def _dead_letter(self, product: Product, error: BadMessage) -> Record:
+        source = self._names.of(PRODUCTS)
+        _log.info(
+            "a record of %s is a dead letter (partition %d, offset %d): %s: %s",
+            source,
+            product.partition,
+            product.offset,
+            type(error).__name__,
+            error,
+        )
+        headers = dead_letter_headers(source, product.partition, product.offset, error)
+        return Record(self._names.of(DEAD_LETTERS), product.key, product.value, -1, headers)

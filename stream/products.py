@@ -1,0 +1,300 @@
+"""Two ways of following the products topic: each remembers its place where its index lives.
+
+``IndexFollower`` is for an index of one's own (Edge): every partition, outside the group, the
+place kept in the index's folder. ``GroupFollower`` is for a shared one (a server): the partitions
+that the group assigns, the place committed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from models.errors import BrokerUnavailable, Fatal, InvalidSettings, MissingTopic
+from stream.catalogue import Product
+from stream.items import Position
+
+_log = logging.getLogger("weft.catalogue")
+
+Config = Mapping[str, str | int | float | bool]
+
+_TIMEOUT: Final = 10.0  # seconds for a question to the broker
+_KEEP: Final = 5.0  # seconds between keeping the place: each flush holds the GIL for 20 to 100 ms
+_LOOK: Final = 30.0  # seconds between looks for new partitions
+_GATHER: Final = 0.002  # seconds for more records after the first one
+_CONSUMER: Final = {
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "earliest",
+    "enable.partition.eof": True,  # says that a partition's end is reached, markers included
+    "fetch.wait.max.ms": 500,  # a broker answers as soon as it has something
+    "fetch.error.backoff.ms": 50,
+    "queued.max.messages.kbytes": 16_384,
+}
+#: For the embedded broker, which answers only when that time is over.
+EMBEDDED: Final[Mapping[str, int]] = {"fetch.wait.max.ms": 10}
+_HOPELESS: Final = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError._AUTHENTICATION,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records as they came, and the partitions whose end they reach, with its offset."""
+
+    products: Sequence[Product] = ()
+    ends: Mapping[int, int] | None = None
+
+
+class PositionKeeper(Protocol):
+    """An index that keeps its place in the products topic beside its items."""
+
+    def position(self) -> Position | None:
+        """The place kept last."""
+
+    def keep_position(self, position: Position) -> None:
+        """Flushes the items, then keeps the place."""
+
+    def clear(self) -> None:
+        """Removes items and place."""
+
+
+class Follower:
+    """What both ways share. For one thread."""
+
+    def __init__(self, config: Config, topic: str) -> None:
+        self._topic = topic
+        self._complaint = ""
+        quiet: dict[str, Any] = {
+            "logger": logging.getLogger("weft.librdkafka"),
+            "error_cb": self._complain,
+        }
+        try:
+            self._consumer = Consumer({**_CONSUMER, **config, **quiet})
+        except KafkaException as error:
+            raise InvalidSettings(f"Kafka's client refuses its settings: {error}") from error
+        self._next: dict[int, int] = {}  # by partition the first offset that is not done
+        self._behind: set[int] = set()  # partitions whose end was not reached since the start
+        self._assigned = False
+
+    def open(self) -> None:
+        """Finds the place to go on from. Raises ``BrokerUnavailable``, ``MissingTopic``."""
+        raise NotImplementedError
+
+    def read(self, limit: int, timeout: float) -> Batch:
+        """The records that are there, at most ``limit``; waits ``timeout`` seconds for one."""
+        first = self._consumer.poll(timeout)
+        if first is None:
+            return Batch()
+        products: list[Product] = []
+        ends: dict[int, int] = {}
+        for message in (first, *self._consumer.consume(max(limit - 1, 1), _GATHER)):
+            self._sort(message, products, ends)
+        return Batch(products, ends)
+
+    def done(self, batch: Batch) -> None:
+        """The index holds these."""
+        reached = {product.partition: product.offset + 1 for product in batch.products}
+        for partition, offset in [*reached.items(), *(batch.ends or {}).items()]:
+            if self._follows(partition):
+                self._next[partition] = max(offset, self._next.get(partition, 0))
+        self._behind.difference_update(batch.ends or ())
+
+    def settle(self, *, now: bool = False) -> None:
+        """Keeps the place if that is due, or ``now``."""
+
+    def rest(self) -> None:
+        """Between two tries of the same batch: shows the group that this one is alive."""
+
+    def close(self) -> None:
+        """Leaves the topic."""
+        self._consumer.close()
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether every partition followed has been read to its end since the start."""
+        return self._assigned and not self._behind
+
+    def lag(self) -> int:
+        """Records still to be read of the partitions followed, as far as is known here."""
+        total = 0
+        for partition, place in self._next.items():
+            known = TopicPartition(self._topic, partition)
+            _, end = self._consumer.get_watermark_offsets(known, cached=True)
+            total += max(0, end - place)
+        return total
+
+    def _follows(self, partition: int) -> bool:  # noqa: ARG002 - a group's follower looks
+        return True
+
+    def _sort(self, message: Message, products: list[Product], ends: dict[int, int]) -> None:
+        partition, offset, error = message.partition(), message.offset(), message.error()
+        if error is None:
+            products.append(Product(partition, offset, message.key(), message.value()))
+            ends.pop(partition, None)
+        elif error.code() == KafkaError._PARTITION_EOF:
+            ends[partition] = offset
+        elif error.fatal() or error.code() in _HOPELESS:
+            raise Fatal(f"reading {self._topic} failed: {error.str()}")
+        # anything else librdkafka tries again by itself
+
+    def _partitions(self, timeout: float) -> tuple[str, list[int]]:
+        """The cluster's id and the topic's partitions."""
+        try:
+            metadata = self._consumer.list_topics(self._topic, timeout=timeout)
+        except KafkaException as error:
+            raise self._unavailable() from error
+        topic = metadata.topics.get(self._topic)
+        if topic is None or not topic.partitions:
+            raise MissingTopic(
+                f"the topic {self._topic} is not on the broker: create it, or let a worker that "
+                "may create topics start once; `weft doctor` names all that is missing"
+            )
+        return str(metadata.cluster_id), sorted(topic.partitions)
+
+    def _complain(self, error: KafkaError) -> None:
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # says less than the one before it
+            self._complaint = error.str()
+
+    def _unavailable(self) -> BrokerUnavailable:
+        why = f" ({self._complaint})" if self._complaint else ""
+        return BrokerUnavailable(f"no broker answers about {self._topic}{why}: check WEFT_KAFKA")
+
+
+class IndexFollower(Follower):
+    """Reads every partition; the place is in ``index``, which mirrors one topic of one cluster.
+
+    Another cluster's topic, or one that was deleted and made again, empties the index first.
+    """
+
+    def __init__(self, config: Config, topic: str, index: PositionKeeper) -> None:
+        outside: Config = {"group.id": "weft-outside-any-group", "enable.auto.commit": False}
+        super().__init__({**config, **outside}, topic)
+        self._index = index
+        self._source = ""
+        self._kept: dict[int, int] = {}
+        self._keep_at = self._look_at = 0.0
+
+    def open(self) -> None:
+        """Goes on where the index stands, or at the log's start where that is later."""
+        cluster, partitions = self._partitions(_TIMEOUT)
+        self._source = f"{cluster}/{self._topic}"
+        bounds = {partition: self._bounds(partition) for partition in partitions}
+        kept = self._index.position()
+        if kept is not None and not self._continues(kept, bounds):
+            _log.warning("%s is another topic than the index holds: filling anew", self._topic)
+            self._index.clear()
+            kept = None
+        offsets = kept.offsets if kept else {}
+        for partition, (low, _) in bounds.items():
+            if offsets.get(partition, low) < low:
+                _log.warning("%s/%d now starts at %d", self._topic, partition, low)
+        self._next = {p: max(offsets.get(p, 0), low) for p, (low, _) in bounds.items()}
+        self._kept = {}
+        self.settle(now=True)  # the source is known before the first item is in
+        self._behind = set(partitions)
+        self._consumer.assign(self._places(partitions))
+        self._assigned = True
+        self._look_at = time.monotonic() + _LOOK
+
+    def settle(self, *, now: bool = False) -> None:
+        """Keeps the place every few seconds, after the items; looks for new partitions."""
+        if self._next != self._kept and (now or time.monotonic() >= self._keep_at):
+            self._index.keep_position(Position(self._source, dict(self._next)))
+            self._kept = dict(self._next)
+            self._keep_at = time.monotonic() + _KEEP
+        if self._assigned and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK
+            self._follow_new()
+
+    def _follow_new(self) -> None:
+        try:
+            _, partitions = self._partitions(1.0)
+        except (BrokerUnavailable, MissingTopic):
+            return  # looked for again; the records of the known ones come when they come
+        if new := [partition for partition in partitions if partition not in self._next]:
+            self._next.update(dict.fromkeys(new, 0))
+            self._consumer.incremental_assign(self._places(new))
+
+    def _places(self, partitions: Sequence[int]) -> list[TopicPartition]:
+        return [TopicPartition(self._topic, p, self._next[p]) for p in partitions]
+
+    def _bounds(self, partition: int) -> tuple[int, int]:
+        """The log's first offset and its end."""
+        place = TopicPartition(self._topic, partition)
+        try:
+            bounds = self._consumer.get_watermark_offsets(place, timeout=_TIMEOUT)
+        except KafkaException as error:
+            raise self._unavailable() from error
+        if bounds is None:
+            raise self._unavailable()
+        return int(bounds[0]), int(bounds[1])
+
+    def _continues(self, kept: Position, bounds: Mapping[int, tuple[int, int]]) -> bool:
+        ends = {partition: end for partition, (_, end) in bounds.items()}
+        within = all(place <= ends.get(partition, -1) for partition, place in kept.offsets.items())
+        return kept.source == self._source and within
+
+
+class GroupFollower(Follower):
+    """Reads the partitions that the consumer group assigns; commits what is done."""
+
+    def __init__(self, config: Config, topic: str, group: str) -> None:
+        # librdkafka commits the stored offsets every five seconds, and when partitions move
+        super().__init__({**config, "group.id": group, "enable.auto.commit": True}, topic)
+        self._mine: set[int] = set()
+        self._early: list[Message] = []  # came while resting
+
+    def open(self) -> None:
+        """Joins the group; the partitions come while reading."""
+        self._partitions(_TIMEOUT)
+        self._consumer.subscribe([self._topic], on_assign=self._gained, on_revoke=self._lost)
+
+    def read(self, limit: int, timeout: float) -> Batch:
+        """See ``Follower.read``."""
+        if not self._early:
+            return super().read(limit, timeout)
+        products: list[Product] = []
+        ends: dict[int, int] = {}
+        for message in self._early:
+            self._sort(message, products, ends)
+        self._early = []
+        return Batch(products, ends)
+
+    def done(self, batch: Batch) -> None:
+        """Has what is done committed soon, of the partitions that are still this one's."""
+        super().done(batch)
+        reached = {product.partition for product in batch.products} & self._mine
+        if reached:
+            places = [TopicPartition(self._topic, p, self._next[p]) for p in reached]
+            self._consumer.store_offsets(offsets=places)
+
+    def rest(self) -> None:
+        """A poll within ``max.poll.interval.ms``, with everything paused."""
+        assigned = self._consumer.assignment()
+        self._consumer.pause(assigned)
+        if (message := self._consumer.poll(0)) is not None:
+            self._early.append(message)
+        self._consumer.resume([p for p in assigned if p.partition in self._mine])
+
+    def _follows(self, partition: int) -> bool:
+        return partition in self._mine
+
+    def _gained(self, _consumer: Any, places: list[TopicPartition]) -> None:
+        gained = {place.partition for place in places}
+        self._mine |= gained
+        self._behind |= gained
+        self._assigned = True
+
+    def _lost(self, _consumer: Any, places: list[TopicPartition]) -> None:
+        for place in places:
+            self._mine.discard(place.partition)
+            self._behind.discard(place.partition)
+            self._next.pop(place.partition, None)
