@@ -27,6 +27,7 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._n_acked: int = 0
         self._moves = 0  # how often reading was taken elsewhere
         self._awaited: dict[TP, int] = {}
 
@@ -109,6 +110,8 @@ class NoRecovery(Recovery):  # type: ignore[misc]
 
 class Tables(TableManager):  # type: ignore[misc]
     """Faust's tables without Faust's recovery."""
+
+    _recovery: NoRecovery | None = None
 
     @property
     def recovery(self) -> NoRecovery:
