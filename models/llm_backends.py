@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
-from models import weights
+from models import making, weights
 from models.llm import CausalScorer
+from models.making import Say
+
+_FORMAT: Final = "1"  # of models/llm_graph.py: another number has the files written anew
 
 
 def is_quick() -> bool:
@@ -14,14 +17,45 @@ def is_quick() -> bool:
     return _has_amx() or _has_gpu()
 
 
-def load_scorer(
-    source: str, data_dir: Path, threads: int, say: Callable[[str], None]
-) -> CausalScorer:
-    """The scorer for this machine: torch where it is quick. Raises ``MissingWeights``."""
-    folder = weights.smollm2(source, data_dir, say)
-    from models.llm_torch import TorchScorer
+def load_scorer(source: str, data_dir: Path, threads: int, say: Say) -> CausalScorer:
+    """The scorer for this machine: torch where it has bf16 at speed, else ONNX Runtime in int8.
 
-    return TorchScorer(folder, threads=threads)
+    A model that is no plain Llama runs on torch everywhere. Raises ``MissingWeights`` or
+    ``DamagedWeights``.
+    """
+    from models import llm_graph
+
+    folder = weights.smollm2(source, data_dir, say)
+    if is_quick() or not llm_graph.supports(folder):
+        from models.llm_torch import TorchScorer
+
+        return TorchScorer(folder, threads=threads)
+    from models.llm_onnx import OnnxScorer
+
+    name = f"{folder.name.lower()}-{llm_graph.INT8}"
+    graph = _written(folder, data_dir, llm_graph.INT8, say)
+    return OnnxScorer(name, graph, folder / "tokenizer.json", threads)
+
+
+def _written(folder: Path, data_dir: Path, kind: str, say: Say) -> Path:
+    """The graph's file, written once for these weights."""
+    from models import llm_graph
+
+    def write(fresh: Path) -> None:
+        say(f"writing {folder.name} for ONNX Runtime ({kind}), once")
+        llm_graph.write(folder, fresh / "model.onnx", kind)
+
+    place = data_dir / "weights" / f"{folder.name}-onnx-{kind}"
+    made_of = {"sha256": _sum(folder), "format": _FORMAT}
+    return making.once(place, made_of, write, say) / "model.onnx"
+
+
+def _sum(folder: Path) -> str:
+    """The weights' sum: from the manifest where there is one, since hashing takes a second."""
+    made = making.look(folder)
+    if made is None:
+        return weights.fingerprint(folder)
+    return ",".join(v for k, v in sorted(made.sha256.items()) if k.endswith(".safetensors"))
 
 
 def _has_amx() -> bool:
@@ -35,7 +69,7 @@ def _has_amx() -> bool:
 
 def _has_gpu() -> bool:
     """Asks torch only where a driver is there at all: its import costs seconds."""
-    if not Path("/dev/nvidiactl").exists():
+    if not any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/kfd")):
         return False
     import torch
 

@@ -18,7 +18,7 @@ _HIDDEN = np.float32(-1e9)
 
 
 class OnnxScorer:
-    """CausalScorer over an export of models/llm_export.py."""
+    """CausalScorer over an export of models/llm_graph.py."""
 
     #: Attention over all of a forward's tokens outweighs what more of them at once would gain.
     tokens_at_once = 384
@@ -29,6 +29,7 @@ class OnnxScorer:
         options.intra_op_num_threads = threads
         # The cores are shared with the encoder and the event loop: who waits must not spin.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
         # Forwards differ in length: kept patterns and a grown arena would only hold memory.
         options.enable_mem_pattern = False
         options.enable_cpu_mem_arena = False
@@ -39,9 +40,9 @@ class OnnxScorer:
     def log_probabilities(self, packed: Packed) -> FloatArray:
         """The log p of each target (m,)."""
         inputs = {
-            "tokens": packed.tokens[None],
-            "positions": packed.positions[None],
-            "mask": np.where(packed.visible, np.float32(0), _HIDDEN)[None, None],
+            "tokens": packed.tokens,
+            "positions": packed.positions,
+            "mask": np.where(packed.visible, np.float32(0), _HIDDEN),
             "reads": packed.reads,
             "targets": packed.targets,
         }
