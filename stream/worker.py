@@ -123,13 +123,14 @@ class Worker:
             self.check()
 
     def check(self) -> None:
-        """Raises what ended a part, if something did."""
+        """Raises what ended a part, if something did; else says to others that all is well."""
         if self.feed.error is not None:
             raise self.feed.error
         if self._serving.done() and not self._serving.cancelled():
             self._serving.result()
         if (reason := self.app.crashed()) is not None:
             raise reason
+        (self.settings.data_dir / "alive").touch()  # what the container's health check looks at
 
     async def stop(self) -> None:
         """Ends all parts in order; what was not acked comes again to the next worker."""
