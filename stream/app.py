@@ -54,8 +54,10 @@ class ShopperApp:
         self._changelog = Changelog(kafka_config(settings), self._names.changelog)
         self._restoring = asyncio.Lock()
         self.ready = asyncio.Event()
-        self.app = MendedApp(settings.group, **_faust_settings(settings, partitions, embedded))
+        self.app = MendedApp(settings.group, **_faust_settings(settings, partitions))
         self.app.on_seek = self._watch.start
+        if embedded:
+            self.app.fetch_wait_ms = 10
         raw = {
             "key_type": bytes,
             "value_type": bytes,
@@ -202,7 +204,7 @@ class ShopperApp:
         return partition_of(key, self._partitions, self._settings.partitioner)
 
 
-def _faust_settings(settings: Settings, partitions: int, embedded: bool) -> dict[str, Any]:
+def _faust_settings(settings: Settings, partitions: int) -> dict[str, Any]:
     servers = ";".join(f"kafka://{server.strip()}" for server in settings.kafka.split(","))
     return {
         "broker": servers,
@@ -227,7 +229,7 @@ def _faust_settings(settings: Settings, partitions: int, embedded: bool) -> dict
         "broker_commit_every": 5000,
         "broker_commit_interval": 1.0,
         "producer_linger": 0.02,
-    } | ({"broker_check_crcs": False} if embedded else {})
+    }
 
 
 def _credentials(settings: Settings) -> Any:

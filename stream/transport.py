@@ -22,6 +22,15 @@ from faust.types import TP
 OnSeek = Callable[[TP, int | None], None]
 
 
+class PromptThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's reading thread; Faust fixes how long a fetch may wait, here the app says it."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = self.app.fetch_wait_ms
+        return consumer
+
+
 class MendedConsumer(driver.Consumer):  # type: ignore[misc]
     """Drains without dropping, and can be rewound to an offset."""
 
@@ -30,6 +39,9 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
         self._n_acked: int = 0
         self._moves = 0  # how often reading was taken elsewhere
         self._awaited: dict[TP, int] = {}
+
+    def _new_consumer_thread(self) -> PromptThread:
+        return PromptThread(self, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
         """Goes back to the committed offsets, and says so to the app's ``on_seek``."""
@@ -125,6 +137,8 @@ class MendedApp(faust.App):  # type: ignore[misc]
     """A Faust app on the mended transport; ``on_seek`` is told where reading (re)starts."""
 
     on_seek: OnSeek
+    #: The embedded broker answers a fetch that found nothing only when this has passed.
+    fetch_wait_ms: int = 500
 
     def _new_transport(self) -> MendedTransport:
         return MendedTransport(self.conf.broker_consumer, self)

@@ -1,0 +1,107 @@
+"""What the demo plays: the sample shop, or a catalogue and a log from files."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from models.domain import Item
+from stream.cli.progress import report_aside, watched
+from stream.contracts import ShopperEvent, encode_event, encode_product
+from stream.delivery import Record
+from stream.files import RowFile
+from stream.publish import Entry, event_entries, product_entries
+from stream.sample import shop
+from stream.sample_log import events
+from stream.topics import PRODUCTS, TopicNames
+
+#: Few enough that shoppers come back within a minute.
+SHOPPERS = 12
+
+
+class DemoShop(Protocol):
+    """A catalogue, a log, and one product that arrives while the shop is open."""
+
+    def catalogue(self) -> AbstractContextManager[Iterator[Entry]]:
+        """The products there are at the start."""
+
+    def events(self) -> AbstractContextManager[Iterator[Entry]]:
+        """What shoppers do, in order."""
+
+    def arrival(self) -> Entry | None:
+        """The new product; None where there is none."""
+
+
+class SampleShop:
+    """The invented shop of ``stream.sample``."""
+
+    def __init__(self, names: TopicNames, seed: int = 7) -> None:
+        self._names = names
+        self._shop = shop(seed)
+        self._seed = seed
+
+    @contextlib.contextmanager
+    def catalogue(self) -> Iterator[Iterator[Entry]]:
+        """See ``DemoShop``."""
+        yield (self._entry(product.item) for product in self._shop.products)
+
+    @contextlib.contextmanager
+    def events(self) -> Iterator[Iterator[Entry]]:
+        """See ``DemoShop``."""
+        yield (self._event(event) for event in events(self._shop, self._seed, SHOPPERS))
+
+    def arrival(self) -> Entry:
+        """The first of the sample's arrivals, as if it came now."""
+        return self._entry(replace(self._shop.arrivals[0].item, ts=time.time_ns() // 1_000_000))
+
+    def _entry(self, item: Item) -> Entry:
+        key, value = encode_product(item)
+        return Entry(0, Record(self._names.of(PRODUCTS), key, value))
+
+    def _event(self, event: ShopperEvent) -> Entry:
+        topic, key, value = encode_event(event)
+        return Entry(0, Record(self._names.of(topic), key, value))
+
+
+class FileShop:
+    """A catalogue and a log from files. The catalogue's last product is the one that arrives."""
+
+    def __init__(self, names: TopicNames, catalogue: Path, log: Path) -> None:
+        self._names = names
+        self._catalogue = catalogue
+        self._log = log
+        self._last: Entry | None = None
+
+    @contextlib.contextmanager
+    def catalogue(self) -> Iterator[Iterator[Entry]]:
+        """See ``DemoShop``."""
+        with (
+            RowFile(self._catalogue) as rows,
+            watched(rows, self._but_last(product_entries(rows, self._names)), "products") as shown,
+        ):
+            yield shown
+            report_aside(rows)
+
+    @contextlib.contextmanager
+    def events(self) -> Iterator[Iterator[Entry]]:
+        """See ``DemoShop``."""
+        with RowFile(self._log) as rows:
+            yield event_entries(rows, self._names)
+            report_aside(rows)
+
+    def arrival(self) -> Entry | None:
+        """See ``DemoShop``."""
+        return self._last
+
+    def _but_last(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        before: Entry | None = None
+        for entry in entries:
+            if before is not None:
+                yield before
+            before = entry
+        self._last = before
