@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from models import bert_onnx, weights
+from models import bert_onnx, making, weights
 from models.encoder_onnx import OnnxEncoder
 from models.encoder_text import Tokens
 from models.errors import InvalidSettings
+from models.making import Say
 from models.ports import FloatArray, TitleEncoder
 from models.sample_titles import titles
-from models.weights import Say
 
 INT8, FP32, BF16 = bert_onnx.INT8, bert_onnx.FP32, "bf16"
 TYPES = (INT8, FP32, BF16)
@@ -102,28 +102,14 @@ class _Model:
 
     def _exported(self, kind: str) -> Path:
         """The ONNX file, made if it is not there."""
-        folder = self._made / f"{self._name}-onnx-{kind}"
-        file = folder / "model.onnx"
-        if not self._is_whole(folder, file):
-            with weights.exclusive(folder, self._say):
-                if not self._is_whole(folder, file):
-                    self._export(folder, kind)
-        return file
 
-    def _export(self, folder: Path, kind: str) -> None:
-        self._say(f"exporting {self._name} to ONNX ({kind}), once")
-        with weights.replacing(folder) as fresh:
+        def export(fresh: Path) -> None:
+            self._say(f"exporting {self._name} to ONNX ({kind}), once")
             bert_onnx.write(self._folder, fresh / "model.onnx", kind)
-            weights.seal(fresh, from_sha256=self._sum, format=_FORMAT)
 
-    def _is_whole(self, folder: Path, file: Path) -> bool:
-        try:
-            manifest = json.loads((folder / weights.MANIFEST).read_text("utf-8"))
-            size = manifest["files"][file.name]
-            made_of = (manifest["from_sha256"], manifest["format"])
-            return bool(file.stat().st_size == size and made_of == (self._sum, _FORMAT))
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
+        folder = self._made / f"{self._name}-onnx-{kind}"
+        made_of = {"sha256": self._sum, "format": _FORMAT}
+        return making.once(folder, made_of, export, self._say) / "model.onnx"
 
     def choice(self, kinds: tuple[str, ...]) -> str:
         """The number type for this CPU: as measured before, or measured now and kept."""
@@ -138,10 +124,13 @@ class _Model:
         measured = measure({kind: self.load(kind) for kind in kinds})
         chosen = choose(measured)
         kept[key] = {"chosen": chosen, "measured": {k: asdict(m) for k, m in measured.items()}}
-        with weights.exclusive(file, self._say):
+        with making.exclusive(file, self._say):
             fresh = file.with_name(f".{file.name}.new")
-            fresh.write_text(json.dumps(kept, indent=2), "utf-8")
-            fresh.replace(file)
+            try:
+                fresh.write_text(json.dumps(kept, indent=2), "utf-8")
+                fresh.replace(file)
+            except OSError as error:
+                raise making.unwritable(file, error) from error
         self._say(f"{self._name}: {chosen}, {measured[chosen].titles_per_second:.0f} titles/s")
         return chosen
 
