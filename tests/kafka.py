@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -38,6 +38,9 @@ _PROPERTIES = {
     "process.roles": "broker,controller",
     "node.id": 1,
     "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": (
+        "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL"
+    ),
     "auto.create.topics.enable": "false",
     "offsets.topic.num.partitions": 4,
     "offsets.topic.replication.factor": 1,
@@ -63,32 +66,39 @@ class KafkaMissing(RuntimeError):
 class RealKafka:
     """A running broker; ``restart`` keeps its address and its data."""
 
-    def __init__(self, folder: Path, overrides: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        overrides: Mapping[str, object] | None = None,
+        listeners: Sequence[str] = (),
+        format_arguments: Sequence[str] = (),
+    ) -> None:
         self._folder = folder
-        self._port, controller = _free_ports(2)
+        self._port, controller = free_ports(2)
         self.bootstrap = f"127.0.0.1:{self._port}"
         self.log = folder / "broker.log"
         self._classpath = f"{_jars()}/*"
         self._process: subprocess.Popen[bytes] | None = None
-        listeners = f"PLAINTEXT://{self.bootstrap},CONTROLLER://127.0.0.1:{controller}"
+        clients = ",".join([f"PLAINTEXT://{self.bootstrap}", *listeners])
         properties = _PROPERTIES | {
-            "listeners": listeners,
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "listeners": f"{clients},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": clients,
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
             "log.dirs": folder / "data",
         }
         lines = [f"{name}={value}" for name, value in (properties | dict(overrides or {})).items()]
         self._config = folder / "server.properties"
         self._config.write_text("\n".join(lines) + "\n")
-        self._format()
+        self._format(format_arguments)
 
     def _java(self, *arguments: str) -> list[str]:
         quiet = ["-Dlog4j2.level=WARN", "-XX:+UseSerialGC"]
         return ["java", "-Xmx512m", *quiet, "-cp", self._classpath, *arguments]
 
-    def _format(self) -> None:
+    def _format(self, arguments: Sequence[str]) -> None:
         cluster = uuid.uuid4().hex[:22]
         tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._config)]
+        tool += arguments
         done = subprocess.run(self._java(*tool), capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"Kafka could not format its storage:\n{done.stdout}{done.stderr}")
@@ -163,17 +173,22 @@ class RealKafka:
 
 
 @contextlib.contextmanager
-def real_kafka(overrides: Mapping[str, object] | None = None) -> Iterator[RealKafka]:
+def real_kafka(
+    overrides: Mapping[str, object] | None = None,
+    listeners: Sequence[str] = (),
+    format_arguments: Sequence[str] = (),
+) -> Iterator[RealKafka]:
     """Yields a started broker and ends it. ``overrides`` are lines of server.properties.
 
-    Raises ``KafkaMissing`` where Java or Maven is not installed.
+    ``listeners`` come beside the plain one, ``format_arguments`` go to the storage tool. Raises
+    ``KafkaMissing`` where Java or Maven is not installed.
     """
     if missing := why_missing():
         raise KafkaMissing(missing)
     folder = Path(tempfile.mkdtemp(prefix="weft-kafka-"))
     kafka = None
     try:
-        kafka = RealKafka(folder, overrides)
+        kafka = RealKafka(folder, overrides, listeners, format_arguments)
         kafka.start()
         yield kafka
     finally:
@@ -213,7 +228,8 @@ def _jars() -> Path:
     return library
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
