@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from models.errors import RetryLater
 from stream.catalogue import CatalogueProcessor, Tally
-from stream.products import Follower
+from stream.follower import Follower
 
 _log = logging.getLogger("weft.catalogue")
 
