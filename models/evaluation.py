@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from models.ports import FloatArray
 
 Values = NDArray[np.float64]
+Groups = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +58,31 @@ def reciprocal_rank(ranks: Values) -> float:
     return float(1 / (ranks.min() + 1))
 
 
-def bootstrap(values: Values, seed: int, resamples: int = 2000) -> Interval:
-    """The mean of (n,) with its 95 % interval."""
-    means = _resampled(values, seed, resamples)
+def bootstrap(
+    values: Values, seed: int, groups: Groups | None = None, resamples: int = 2000
+) -> Interval:
+    """The mean of (n,) with its 95 % interval.
+
+    ``groups`` (n,) names the shopper of each question, 0 to g - 1: shoppers are then drawn, not
+    questions, since one shopper's questions are alike (the cluster bootstrap).
+    """
+    random = np.random.default_rng(seed)
+    members = np.arange(len(values)) if groups is None else groups
+    sums, counts = np.bincount(members, values), np.bincount(members)
+    even = np.full(len(counts), 1 / len(counts))
+    means = np.empty(resamples)
+    for i in range(resamples):  # drawn as counts, so that no (resamples, g) array is held
+        drawn = random.multinomial(len(counts), even)
+        means[i] = drawn @ sums / max(int(drawn @ counts), 1)
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(values.mean()), float(low), float(high))
 
 
-def paired_difference(new: Values, old: Values, seed: int, resamples: int = 2000) -> Interval:
+def paired_difference(
+    new: Values, old: Values, seed: int, groups: Groups | None = None
+) -> Interval:
     """The mean of ``new - old`` over the same questions (n,) with its 95 % interval.
 
     Far narrower than two separate intervals, since most questions are as hard for both.
     """
-    return bootstrap(new - old, seed, resamples)
-
-
-def _resampled(values: Values, seed: int, resamples: int) -> Values:
-    """Means (resamples,) of n draws with replacement, drawn as counts to hold no (r, n) array."""
-    random = np.random.default_rng(seed)
-    n = len(values)
-    even = np.full(n, 1 / n)
-    return np.array([random.multinomial(n, even) @ values / n for _ in range(resamples)])
+    return bootstrap(new - old, seed, groups)
