@@ -1,5 +1,5 @@
 # A worker. `docker compose up` builds it; the weights come with the Python packages.
-FROM python:3.12-slim
+FROM python:3.11-slim
 
 # An index of CPU builds of torch, where there is one: the default build brings CUDA along (5 GB).
 ARG TORCH_INDEX=""

@@ -54,6 +54,8 @@ class KafkaDelivery:
                 "partitioner": partitioner,
                 "linger.ms": 2,
                 "message.timeout.ms": _MESSAGE_TIMEOUT_MS,
+                # a dead letter is as long as its source, and a topic takes 48 KiB over librdkafka's
+                "message.max.bytes": 2_000_000,
                 "queue.buffering.max.messages": 200_000,
                 "logger": logging.getLogger("weft.librdkafka"),
             }

@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from confluent_kafka.admin import ConfigResource, ResourceType
 
-from models.errors import MissingTopic, UnequalPartitions
+from models.errors import MissingTopic, OversizedMessage, UnequalPartitions
 from stream.broker import Layout, ensure_topics, look
+from stream.contracts import dead_letter_headers
+from stream.delivery import KafkaDelivery, Record
 from stream.publish import require_topics
-from stream.settings import Settings
+from stream.settings import Settings, kafka_config
 from tests.kafka import RealKafka
 
 pytestmark = pytest.mark.kafka
@@ -64,3 +66,14 @@ def test_a_publisher_creates_topics_only_where_its_own_are_missing(kafka: RealKa
     assert "publisher-clicks" not in look(settings).counts
     require_topics(settings, "clicks")
     assert look(settings).counts["publisher-clicks"] == 3
+
+
+def test_the_longest_record_that_a_topic_takes_fits_into_dead_letters(kafka: RealKafka) -> None:
+    settings = _settings(kafka, "long-")
+    ensure_topics(settings)
+    longest = b"x" * (1_048_588 - 200)  # Kafka's default limit is of the batch with its header
+    headers = dead_letter_headers("long-clicks", 0, 1, OversizedMessage("w" * 5000))
+    delivery = KafkaDelivery(kafka_config(settings), settings.partitioner)
+    delivery.deliver([Record("long-clicks", b"u", longest)])
+    delivery.deliver([Record("long-dead-letters", b"u", longest, headers=headers)])
+    delivery.close()
