@@ -340,6 +340,7 @@ class ShopperProcessor:
             self._queue_if_due(key, state)
             if count % 200 == 0:  # the loop has heartbeats to send
                 await asyncio.sleep(0)
+        self._arrived.set()  # wakes ``run`` for the backlog
 
     def _fill_backlog(self) -> None:
         for key, value in self._table.items():
