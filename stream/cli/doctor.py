@@ -11,7 +11,14 @@ import click
 @click.command()
 @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="TOML file.")
 @click.option("--json", "as_json", is_flag=True, help="One object: ok, and the findings.")
-def command(config: Path | None, as_json: bool) -> None:
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.1, 600),
+    default=10.0,
+    show_default=True,
+    help="Seconds to wait for the broker, and for a Qdrant server.",
+)
+def command(config: Path | None, as_json: bool, timeout: float) -> None:
     """Say what a worker with these settings lacks: broker, topics, index, weights, disk.
 
     Changes nothing. The exit code is 1 when something is missing that Weft cannot get by itself.
@@ -29,7 +36,7 @@ def command(config: Path | None, as_json: bool) -> None:
 
     styles = {Status.OK: "green", Status.LATER: "yellow", Status.MISSING: "red"}
     findings: list[Finding] = []
-    for finding in examine(load(file=config)):
+    for finding in examine(load(file=config), timeout):
         findings.append(finding)
         if not as_json:
             mark = click.style(f"{finding.status:8}", fg=styles[finding.status])

@@ -118,7 +118,7 @@ def test_the_command_ends_with_1_and_prints_no_secret(tmp_path: Path) -> None:
         "WEFT_SASL_USERNAME": "weft",
         "WEFT_SASL_PASSWORD": "open-sesame",
     }
-    result = CliRunner().invoke(cli, ["doctor", "--json"], env=environment)
+    result = CliRunner().invoke(cli, ["doctor", "--json", "--timeout", "1"], env=environment)
     assert result.exit_code == 1
     report = json.loads(result.stdout)
     assert report["ok"] is False
