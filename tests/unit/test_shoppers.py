@@ -47,9 +47,7 @@ class Shop:
         )
         popularity = Popularity(7)
         weight = 0.5 if self.reranker else 0.0
-        recommender = Recommender(
-            self.index, self.encoder, popularity, self.reranker, weight, 3, 5
-        )
+        recommender = Recommender(self.index, self.encoder, popularity, self.reranker, weight, 3, 5)
         self.processor = ShopperProcessor(
             settings, self.table, recommender, popularity, self.delivery, PARTITIONS
         )
@@ -260,20 +258,15 @@ def test_a_list_without_time_for_the_llm_says_so_and_a_reranked_one_follows() ->
     shop.reranker.failures = 1  # as good as no time: the list goes out without it
     shop.send("ana", item_id="i0")
 
-    async def script() -> None:
-        await wait_for(lambda: shop.processor.counters.lists == 1)
-        first = decode_recommendation(b"ana", shop.delivery.newest("recommendations")[b"ana"])
-        assert first is not None
-        assert not first.recommendation.reranked
-        assert loads(shop.delivery.newest("weft-shoppers-changelog")[b"ana"]).rerank_due
-        await wait_for(lambda: shop.processor.counters.reranked == 1)
-
-    drive(shop, script)
-    made = decode_recommendation(b"ana", shop.delivery.newest("recommendations")[b"ana"])
-    assert made is not None
-    assert made.recommendation.reranked
-    assert made.trigger == "rerank"
-    assert not loads(shop.delivery.newest("weft-shoppers-changelog")[b"ana"]).rerank_due
+    serve(shop, lambda: shop.processor.counters.reranked == 1)
+    lists = [r.value for r in shop.delivery.records if r.topic == "recommendations"]
+    states = [r.value for r in shop.delivery.records if r.topic == "weft-shoppers-changelog"]
+    first, second = (decode_recommendation(b"ana", value) for value in lists)
+    assert first is not None
+    assert second is not None
+    assert (first.recommendation.reranked, first.trigger) == (False, "click")
+    assert (second.recommendation.reranked, second.trigger) == (True, "rerank")
+    assert [loads(state).rerank_due for state in states] == [True, False]
 
 
 def test_the_index_away_for_a_while_loses_nothing() -> None:
