@@ -51,6 +51,11 @@ class Tally:
     #: Texts that went to the encoder; its cache may know some of them.
     encoded: int = 0
 
+    @property
+    def records(self) -> int:
+        """Records that are dealt with."""
+        return self.upserted + self.unchanged + self.stale + self.deleted + self.dead
+
     def add(self, other: Tally) -> None:
         """Adds another batch's."""
         for name in self.__slots__:

@@ -27,6 +27,8 @@ _CONSUMER: Final = {
     "fetch.error.backoff.ms": 50,
     "queued.max.messages.kbytes": 16_384,
 }
+#: For the embedded broker, which answers only when that time is over.
+EMBEDDED: Final[Mapping[str, int]] = {"fetch.wait.max.ms": 10}
 _HOPELESS: Final = (
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -48,15 +50,9 @@ class Follower:
 
     def __init__(self, config: Config, topic: str) -> None:
         self._topic = topic
+        self._config = config
         self._complaint = ""
-        quiet: dict[str, Any] = {
-            "logger": logging.getLogger("weft.librdkafka"),
-            "error_cb": self._complain,
-        }
-        try:
-            self._consumer = Consumer({**_CONSUMER, **config, **quiet})
-        except KafkaException as error:
-            raise InvalidSettings(f"Kafka's client refuses its settings: {error}") from error
+        self._consumer = self._connected()
         self._next: dict[int, int] = {}  # by partition the first offset that is not done
         self._behind: set[int] = set()  # partitions whose end was not reached since the start
         self._assigned = False
@@ -134,7 +130,22 @@ class Follower:
                 f"the topic {self._topic} is not on the broker: create it, or let a worker that "
                 "may create topics start once; `weft doctor` names all that is missing"
             )
-        return str(metadata.cluster_id), sorted(topic.partitions)
+        cluster = str(metadata.cluster_id)
+        if cluster.startswith("mockCluster") and self._config.keys().isdisjoint(EMBEDDED):
+            self._config = {**self._config, **EMBEDDED}
+            self._consumer.close()
+            self._consumer = self._connected()
+        return cluster, sorted(topic.partitions)
+
+    def _connected(self) -> Consumer:
+        callbacks: dict[str, Any] = {
+            "logger": logging.getLogger("weft.librdkafka"),
+            "error_cb": self._complain,
+        }
+        try:
+            return Consumer({**_CONSUMER, **self._config, **callbacks})
+        except KafkaException as error:
+            raise InvalidSettings(f"Kafka's client refuses its settings: {error}") from error
 
     def _complain(self, error: KafkaError) -> None:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:  # says less than the one before it

@@ -16,15 +16,13 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from models.errors import BrokerUnavailable, MissingTopic
 from stream.catalogue import Product
-from stream.follower import TIMEOUT, Batch, Config, Follower
+from stream.follower import EMBEDDED, TIMEOUT, Batch, Config, Follower
 from stream.items import Position
 
 __all__ = ["EMBEDDED", "Follower", "GroupFollower", "IndexFollower", "PositionKeeper"]
 
 _log = logging.getLogger("weft.catalogue")
 
-#: For the embedded broker, which answers only when that time is over.
-EMBEDDED: Final[Mapping[str, int]] = {"fetch.wait.max.ms": 10}
 _KEEP: Final = 5.0  # seconds between keeping the place: each flush holds the GIL for 20 to 100 ms
 _LOOK: Final = 30.0  # seconds between looks for new partitions
 
