@@ -23,7 +23,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from models.domain import History, Recommendation, RecommendedItem
@@ -38,7 +37,11 @@ class NewestItems:
 
     wants_rerank = False
 
-    def recommend(self, histories: Sequence[History], deadline: Deadline) -> list[Recommendation]:
+    def recommend(
+        self,
+        histories: Sequence[History],
+        deadline: Deadline,  # noqa: ARG002 - nothing here takes time
+    ) -> list[Recommendation]:
         return [
             Recommendation(
                 tuple(

@@ -11,8 +11,8 @@ import logging
 import sys
 from pathlib import Path
 
-from models.fake import HashEncoder, MemoryIndex
 from models.domain import Item
+from models.fake import HashEncoder, MemoryIndex
 from models.popularity import Popularity
 from models.recommender import Recommender
 from stream import settings as weft_settings

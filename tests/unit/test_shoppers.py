@@ -172,7 +172,7 @@ def test_a_bad_message_is_a_dead_letter_and_the_rest_goes_on() -> None:
         (b"\xff\xfe", b"{}"),
         (b"ana", None),
     ]
-    assert [dict(r.headers)["weft-error"] for r in dead][0] == b"MalformedMessage"
+    assert next(dict(r.headers)["weft-error"] for r in dead) == b"MalformedMessage"
     assert shop.list_of("ana")
 
 
