@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import json
 import os
-import pty
+import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import orjson
@@ -16,8 +15,9 @@ from models.domain import Recommendation, RecommendedItem
 from models.errors import MissingTopic
 from stream.broker import EmbeddedBroker
 from stream.cli import cli
-from stream.contracts import AsOf, encode_recommendation
+from stream.contracts import AsOf, decode_recommendation, encode_recommendation
 from stream.lists import Newest, Seen
+from tests.terminal import WEFT, on_a_terminal
 
 NOW = 1_700_000_000_000
 
@@ -86,8 +86,6 @@ def test_the_limit_keeps_the_newest(broker: EmbeddedBroker) -> None:
 
 def test_memory_is_bounded_by_the_limit_and_the_newest_stay() -> None:
     newest = Newest(limit=2)
-    from stream.contracts import decode_recommendation
-
     for n in range(5000):
         key = f"u{n}".encode()
         shown = decode_recommendation(key, made(f"u{n}", NOW + n))
@@ -113,22 +111,17 @@ def test_a_missing_topic_names_the_prefix(broker: EmbeddedBroker) -> None:
     assert isinstance(recs(broker).exception, MissingTopic)
 
 
-def on_a_terminal(broker: EmbeddedBroker, *arguments: str) -> str:
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-c", "from stream.cli import main; main()", "recs", *arguments]
-    environment = os.environ | {"WEFT_KAFKA": broker.bootstrap, "TERM": "dumb", "COLUMNS": "160"}
-    with subprocess.Popen(command, stdout=theirs, env=environment) as process:
-        os.close(theirs)
-        output = b""
-        while True:
-            try:
-                chunk = os.read(ours, 4096)
-            except OSError:  # Linux's way to say that the other end is closed
-                break
-            output += chunk
+def test_following_shows_each_new_list_until_ctrl_c(broker: EmbeddedBroker) -> None:
+    publish(broker, ("a", made("a", NOW)))
+    command = [*WEFT, "recs", "--follow", "--json"]
+    environment = os.environ | {"WEFT_KAFKA": broker.bootstrap}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        assert orjson.loads(process.stdout.readline())["user_id"] == "a"
+        publish(broker, ("b", None), ("b", made("b", NOW + 1)))
+        assert orjson.loads(process.stdout.readline())["user_id"] == "b"
+        process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
-    os.close(ours)
-    return output.decode()
 
 
 def test_a_terminal_gets_a_table_without_the_datas_control_characters(
@@ -136,8 +129,12 @@ def test_a_terminal_gets_a_table_without_the_datas_control_characters(
 ) -> None:
     evil = "\x1b]0;pwned\x07\u202egnirts\x9b31m [red]x"
     publish(broker, ("a", made("a", NOW, item="i\x1b[2J", reason=evil)))
-    for arguments in ([], ["--json"]):
-        shown = on_a_terminal(broker, *arguments)
+    environment = {"WEFT_KAFKA": broker.bootstrap}
+    table, as_json = (
+        on_a_terminal(["recs", *arguments], environment) for arguments in ([], ["--json"])
+    )
+    for code, shown in (table, as_json):
+        assert code == 0
         assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(shown)
         assert "[red]x" in shown  # text, not a style
-    assert json.loads(on_a_terminal(broker, "--json"))["items"][0]["reason"] == evil
+    assert json.loads(as_json[1])["items"][0]["reason"] == evil
