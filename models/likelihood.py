@@ -41,13 +41,17 @@ class _Question:
 class LikelihoodReranker:
     """Reranker by likelihood ratio. For one thread at a time.
 
-    ``seconds_per_token`` is the first estimate; each forward corrects it.
+    ``seconds_per_token`` is the first estimate; each forward corrects it. The general part of at
+    most ``kept`` titles is remembered.
     """
 
-    def __init__(self, scorer: CausalScorer, seconds_per_token: float) -> None:
+    def __init__(
+        self, scorer: CausalScorer, seconds_per_token: float, kept: int = GENERAL_KEPT
+    ) -> None:
         self.name = f"{scorer.name}/likelihood"
         self.seconds_per_token = seconds_per_token
         self._scorer = scorer
+        self._kept = kept
         self._general: OrderedDict[Tokens, float] = OrderedDict()
         self._general_prefix = prompt.general_prefix(scorer.tokenize)
 
@@ -66,7 +70,7 @@ class LikelihoodReranker:
             chunk = self._next_chunk(waiting)
             general = self._general_branch(chunk)
             tokens = general.cost + sum(question.branch.cost for question in chunk)
-            if tokens * self.seconds_per_token > deadline.remaining():
+            if tokens and tokens * self.seconds_per_token > deadline.remaining():
                 self.seconds_per_token *= _FORGIVING
                 break
             began = deadline.clock()
@@ -121,7 +125,7 @@ class LikelihoodReranker:
         self._general.update(found)
         for text in (text for branch in used for text in branch.continuations):
             self._general.move_to_end(text)
-        while len(self._general) > GENERAL_KEPT:
+        while len(self._general) > self._kept:
             self._general.popitem(last=False)
 
     def _learn(self, tokens: int, seconds: float) -> None:

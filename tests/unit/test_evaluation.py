@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from math import inf, log2
+
+import numpy as np
+import pytest
+
+from models.evaluation import (
+    bootstrap,
+    hit_rate,
+    ndcg,
+    paired_difference,
+    ranks,
+    reciprocal_rank,
+)
+from models.ports import FloatArray
+
+
+def array(*values: float) -> FloatArray:
+    return np.array(values, dtype=np.float32)
+
+
+def test_a_rank_counts_the_better_scores() -> None:
+    assert ranks(array(0.1, 0.9, 0.5), [0, 1, 2]).tolist() == [2, 0, 1]
+
+
+def test_a_tie_takes_the_mean_of_its_ranks() -> None:
+    assert ranks(array(0.9, 0.5, 0.5, 0.5, 0.1), [2]).tolist() == [2]  # of 1, 2, 3
+    assert ranks(array(0.5, 0.5), [0]).tolist() == [0.5]
+    assert ranks(array(*[0.0] * 20), [3]).tolist() == [9.5]
+
+
+def test_a_hit_is_any_target_among_the_first_k() -> None:
+    assert hit_rate(array(9), 10) == 1
+    assert hit_rate(array(10), 10) == 0
+    assert hit_rate(array(inf, 12, 9.5), 10) == 1
+
+
+def test_ndcg_of_one_target_is_its_discount() -> None:
+    assert ndcg(array(0), 10) == 1
+    assert ndcg(array(2), 10) == pytest.approx(Fraction(1, 2))  # 1 / log2(4)
+    assert ndcg(array(6), 10) == pytest.approx(Fraction(1, 3))  # 1 / log2(8)
+    assert ndcg(array(10), 10) == 0
+
+
+def test_ndcg_of_several_targets_is_measured_by_the_best_order() -> None:
+    # found at 0 and 2 of three: (1 + 1/2) / (1 + 1/log2(3) + 1/2)
+    assert ndcg(array(0, 2, inf), 10) == pytest.approx(1.5 / (1.5 + 1 / log2(3)))
+    assert ndcg(array(*range(12)), 10) == pytest.approx(1)
+
+
+def test_the_reciprocal_rank_is_of_the_first_target() -> None:
+    assert reciprocal_rank(array(3, 7)) == Fraction(1, 4)
+    assert reciprocal_rank(array(inf)) == 0
+
+
+def test_the_interval_of_coin_throws_is_the_binomials() -> None:
+    throws = np.array([0.0, 1.0] * 50)
+    interval = bootstrap(throws, seed=0)
+    assert interval.mean == 0.5
+    # the binomial's 95 % bounds of 100 fair throws are 40 and 60
+    assert interval.low == pytest.approx(0.40, abs=0.015)
+    assert interval.high == pytest.approx(0.60, abs=0.015)
+
+
+def test_values_without_spread_have_an_interval_of_one_point() -> None:
+    interval = bootstrap(np.full(30, 0.25), seed=1)
+    assert (interval.low, interval.mean, interval.high) == pytest.approx((0.25, 0.25, 0.25))
+
+
+def test_questions_of_one_shopper_are_drawn_together() -> None:
+    # ten shoppers of ten like questions each know as much as ten questions, not a hundred
+    shoppers = np.repeat(np.arange(10), 10)
+    values = np.repeat(np.array([0.0, 1.0] * 5), 10)
+    alone = bootstrap(values, seed=0)
+    grouped = bootstrap(values, seed=0, groups=shoppers)
+    assert grouped.mean == alone.mean == 0.5
+    assert grouped.high - grouped.low > 2.5 * (alone.high - alone.low)
+
+
+def test_a_paired_difference_sees_what_two_intervals_hide() -> None:
+    random = np.random.default_rng(3)
+    old = random.random(200)  # questions differ much
+    interval = paired_difference(old + 0.01, old, seed=0)
+    assert interval.low == pytest.approx(0.01)
+    assert interval.high == pytest.approx(0.01)
+    assert bootstrap(old, seed=0).high - bootstrap(old, seed=0).low > 0.05
+
+
+def test_one_seed_gives_one_interval() -> None:
+    values = np.random.default_rng(5).random(50)
+    assert bootstrap(values, seed=7) == bootstrap(values, seed=7)
