@@ -23,7 +23,11 @@ __all__ = ["EMBEDDED", "Follower", "GroupFollower", "IndexFollower", "PositionKe
 
 _log = logging.getLogger("weft.catalogue")
 
-_KEEP: Final = 5.0  # seconds between keeping the place: each flush holds the GIL for 20 to 100 ms
+# Keeping the place flushes the index, which holds the GIL for 20 to 100 ms: seldom for a trickle
+# of products (what comes again after a crash is not encoded again), sooner in a bulk import.
+_KEEP: Final = 30.0  # seconds
+_KEEP_MANY: Final = 5.0  # seconds, where so many records were done:
+_MANY: Final = 500
 _LOOK: Final = 30.0  # seconds between looks for new partitions
 
 
@@ -52,7 +56,7 @@ class IndexFollower(Follower):
         self._index = index
         self._source = ""
         self._kept: dict[int, int] = {}
-        self._keep_at = self._look_at = 0.0
+        self._kept_at = self._look_at = 0.0
 
     def open(self) -> None:
         """Goes on where the index stands, or at the log's start where that is later."""
@@ -78,13 +82,18 @@ class IndexFollower(Follower):
 
     def settle(self, *, now: bool = False) -> None:
         """Keeps the place every few seconds, after the items; looks for new partitions."""
-        if self._next != self._kept and (now or time.monotonic() >= self._keep_at):
+        if self._next != self._kept and (now or self._is_due()):
             self._index.keep_position(Position(self._source, dict(self._next)))
             self._kept = dict(self._next)
-            self._keep_at = time.monotonic() + _KEEP
+            self._kept_at = time.monotonic()
         if self._assigned and time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK
             self._follow_new()
+
+    def _is_due(self) -> bool:
+        age = time.monotonic() - self._kept_at
+        done = sum(place - self._kept.get(p, 0) for p, place in self._next.items())
+        return age >= _KEEP or (age >= _KEEP_MANY and done >= _MANY)
 
     def _follow_new(self) -> None:
         try:

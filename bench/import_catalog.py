@@ -1,0 +1,90 @@
+"""A bulk import: titles/s from the topic into the embedded index, beside a bare encoder loop.
+
+    python -m bench.import_catalog [--items 20000] [--json]
+
+The bare loop encodes the same titles in batches of the same size, once before and once after the
+import; the quicker one counts. Also prints what a search then takes, and the resident memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import time
+from typing import Any
+
+import numpy as np
+
+from bench.catalogue import items_of, resident_mb, rig
+from models.ports import TitleEncoder
+from models.sample_titles import titles
+
+BATCH = 512  # as the feed's
+SEARCHES = 50
+
+
+def measure(count: int) -> dict[str, Any]:
+    names = titles(count)
+    with rig() as catalogue:
+        encoder = catalogue.encoder
+        encoder.encode(names[:BATCH])
+        bare = bare_loop(encoder, names)
+        start = time.perf_counter()
+        catalogue.publish(items_of(names, "i"))
+        taken = time.perf_counter() - start
+        memory = resident_mb()
+        bare = min(bare, bare_loop(encoder, names))
+        assert catalogue.index.count() == count
+        alone = []
+        for vector in encoder.encode(names[:SEARCHES]):
+            start = time.perf_counter()
+            catalogue.index.search(vector[None], 50)
+            alone.append((time.perf_counter() - start) * 1e3)
+        name = encoder.name
+    return {
+        "encoder": name,
+        "items": count,
+        "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 1),
+        "import_titles_s": round(count / taken),
+        "bare_titles_s": round(count / bare),
+        "ratio": round(bare / taken, 2),
+        "target_ratio": 0.7,
+        "search_ms_p50": round(float(np.percentile(alone, 50)), 1),
+        "search_ms_p99": round(float(np.percentile(alone, 99)), 1),
+        "resident_mb": memory,
+        "peak_resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+
+
+def bare_loop(encoder: TitleEncoder, names: list[str]) -> float:
+    """Seconds of encoding all titles in batches."""
+    start = time.perf_counter()
+    for number in range(0, len(names), BATCH):
+        encoder.encode(names[number : number + BATCH])
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--items", type=int, default=20_000)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    result = measure(options.items)
+    print(
+        f"{result['items']} distinct titles, {result['encoder']} (load {result['load_average']}):\n"
+        f"  topic -> index {result['import_titles_s']} titles/s, bare encoder loop "
+        f"{result['bare_titles_s']} titles/s: ratio {result['ratio']} (target >= 0.7)\n"
+        f"  a search of {result['items']} then: p50 {result['search_ms_p50']} ms, "
+        f"p99 {result['search_ms_p99']} ms\n"
+        f"  resident memory {result['resident_mb']} MB, peak {result['peak_resident_mb']} MB "
+        "(encoder, index, broker and producer in one process)"
+    )
+    if options.json:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
