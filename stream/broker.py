@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -15,21 +15,12 @@ from models.errors import BrokerUnavailable, InvalidSettings, MissingTopic, Uneq
 from stream.settings import Settings, kafka_config
 from stream.topics import (
     ALL_TOPICS,
-    COMPACTED,
-    DEAD_LETTERS,
+    CHANGELOG_CONFIG,
     RECOMMENDATIONS,
     SHOPPER_TOPICS,
     TopicNames,
+    config_of,
 )
-
-_COMPACTED: Final = {"cleanup.policy": "compact"}
-#: Two weeks to look into them, at most 1 GiB a partition; room for what was refused for its size.
-_DEAD_LETTERS: Final = {
-    "cleanup.policy": "delete",
-    "retention.ms": str(14 * 86_400_000),
-    "retention.bytes": str(1 << 30),
-    "max.message.bytes": str(2 << 20),
-}
 
 
 class EmbeddedBroker:
@@ -138,14 +129,17 @@ def _wanted(settings: Settings, names: TopicNames, counts: Mapping[str, int]) ->
     """All eight topics as Weft would create them."""
     alike = _alike(names)
     common = next((counts[name] for name in alike if name in counts), settings.partitions)
-    compacted = {names.changelog, *map(names.of, COMPACTED)}
-    topics = []
-    for name in [*map(names.of, ALL_TOPICS), names.changelog]:
-        count = common if name in alike else settings.partitions
-        config = _COMPACTED if name in compacted else {}
-        config = _DEAD_LETTERS if name == names.of(DEAD_LETTERS) else config
-        topics.append(NewTopic(name, count, settings.replicas, config=config))
-    return topics
+    configs = {names.of(topic): config_of(topic) for topic in ALL_TOPICS}
+    configs[names.changelog] = CHANGELOG_CONFIG
+    return [
+        NewTopic(
+            name,
+            common if name in alike else settings.partitions,
+            settings.replicas,
+            config={key: str(value) for key, value in config.items()},
+        )
+        for name, config in configs.items()
+    ]
 
 
 def _create(admin: _Admin, topics: list[NewTopic], timeout: float) -> None:

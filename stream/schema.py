@@ -12,7 +12,7 @@ from typing import Final
 from stream.declaration import CONTRACTS, ID, Contract
 from stream.fields import Json
 from stream.settings import Settings
-from stream.topics import COMPACTED, SHOPPER_TOPICS, TopicNames
+from stream.topics import SHOPPER_TOPICS, TopicNames, config_of
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _BINDING: Final = "0.5.0"  # of AsyncAPI's Kafka bindings
@@ -78,12 +78,14 @@ def _server(settings: Settings) -> Json:
 
 
 def _topic_binding(topic: str, names: TopicNames, settings: Settings) -> Json:
-    policy = "compact" if topic in COMPACTED else "delete"
+    config: Json = dict(config_of(topic))
+    if policy := config.pop("cleanup.policy", None):
+        config = {"cleanup.policy": [policy], **config}  # AsyncAPI wants a list
     return {
         "topic": names.of(topic),
         "partitions": settings.partitions,
         "replicas": settings.replicas,
-        "topicConfiguration": {"cleanup.policy": [policy]},
+        "topicConfiguration": config,
         "bindingVersion": _BINDING,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,32 @@ SHOPPER_TOPICS: Final = (CLICKS, PURCHASES, SEARCHES, ERASURES)
 ALL_TOPICS: Final = (PRODUCTS, *SHOPPER_TOPICS, RECOMMENDATIONS, DEAD_LETTERS)
 #: Kafka may keep only the newest record of each key.
 COMPACTED: Final = frozenset({PRODUCTS, RECOMMENDATIONS})
+
+_DAY_MS: Final = 86_400_000
+_COMPACTION: Final[Mapping[str, str | int]] = {
+    "cleanup.policy": "compact",
+    # what a forgotten shopper's newest record has replaced is gone within about a week
+    "max.compaction.lag.ms": 7 * _DAY_MS,
+    # a reader that was away for so long still meets the removals
+    "delete.retention.ms": 14 * _DAY_MS,
+}
+_LETTERS: Final[Mapping[str, str | int]] = {
+    "cleanup.policy": "delete",
+    "retention.ms": 14 * _DAY_MS,
+    "retention.bytes": 1 << 30,  # of each partition
+    "max.message.bytes": 2 << 20,  # room for what was refused for its length
+}
+
+
+def config_of(topic: str) -> Mapping[str, str | int]:
+    """How Weft creates a topic; where it says nothing, the broker's defaults hold."""
+    if topic == DEAD_LETTERS:
+        return _LETTERS
+    return _COMPACTION if topic in COMPACTED else {}
+
+
+#: How Weft creates the changelog.
+CHANGELOG_CONFIG: Final = _COMPACTION
 
 
 @dataclass(frozen=True, slots=True)

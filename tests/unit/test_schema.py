@@ -149,6 +149,14 @@ def test_null_values_are_messages_of_their_own_where_they_mean_something() -> No
     assert with_tombstone == {"products", "recommendations"}
 
 
+def test_channels_say_how_their_topics_are_kept() -> None:
+    channels = asyncapi(Settings(), "1")["channels"]
+    kept = {t: c["bindings"]["kafka"]["topicConfiguration"] for t, c in channels.items()}
+    assert kept["products"]["cleanup.policy"] == ["compact"]
+    assert kept["dead-letters"]["retention.bytes"] == 1 << 30
+    assert kept["clicks"] == {}
+
+
 def test_a_dead_letters_headers_are_described() -> None:
     message = asyncapi(Settings(), "1")["components"]["messages"]["dead-letters"]
     assert "weft-error" in message["headers"]["required"]
