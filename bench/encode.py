@@ -1,0 +1,147 @@
+"""The title encoder beside sentence-transformers' own `encode`, on the same titles in one run.
+
+    python -m bench.encode [--titles 2000] [--threads 0] [--json]
+
+The titles are made up, of about ten tokens. Rounds take turns, so that a busy moment of the
+machine falls on both; the best round of each counts. Beside titles/s of wall time stands the CPU
+time a title, which a busy neighbour disturbs less; but torch's threads wait by spinning, so only
+a quiet machine (see the load average) or ``--threads 1`` compares fairly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.encoder import cosines, load_encoder
+from models.encoder_text import Tokens
+from models.ports import FloatArray
+from models.sample_titles import titles
+from models.weights import minilm
+from stream import settings
+
+ROUNDS = 4
+ALONE = 300
+
+
+@dataclass
+class Best:
+    """The best of a few rounds, in seconds of the wall and of the CPU."""
+
+    wall: float = float("inf")
+    cpu: float = float("inf")
+
+    def round(self, work: Callable[[], FloatArray]) -> FloatArray:
+        wall, cpu = time.perf_counter(), _cpu_seconds()
+        done = work()
+        self.wall = min(self.wall, time.perf_counter() - wall)
+        self.cpu = min(self.cpu, _cpu_seconds() - cpu)
+        return done
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(count: int, threads: int, data_dir: Path, encoder_type: str) -> dict[str, Any]:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    if threads:
+        torch.set_num_threads(threads)
+    sample = titles(count)
+    folder = minilm("", data_dir, print)
+    ours = load_encoder("", data_dir, threads, print, encoder_type)
+    theirs = SentenceTransformer(str(folder), device="cpu")
+
+    def encode_theirs() -> FloatArray:
+        found = theirs.encode(sample, normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(found, dtype=np.float32)
+
+    ours.encode(sample[:64])
+    theirs.encode(sample[:64], show_progress_bar=False)
+    quick, slow = Best(), Best()
+    for _ in range(ROUNDS):
+        vectors = quick.round(lambda: ours.encode(sample))
+        exact = slow.round(encode_theirs)
+    low, mean = cosines(vectors, exact)
+    alone = np.concatenate([ours.encode([title]) for title in sample[:ALONE]])
+    times = [_seconds(lambda title=title: ours.encode([title])) for title in sample[:ALONE]]
+    return {
+        "encoder": ours.name,
+        "titles": count,
+        "mean_tokens": round(float(np.mean([len(t) for t in Tokens(folder)(sample)])), 1),
+        "cores": os.cpu_count(),
+        "threads": threads or os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 1),
+        "titles_s": round(count / quick.wall),
+        "sentence_transformers_titles_s": round(count / slow.wall),
+        "ratio": round(slow.wall / quick.wall, 2),
+        "cpu_us_per_title": round(quick.cpu / count * 1e6),
+        "sentence_transformers_cpu_us_per_title": round(slow.cpu / count * 1e6),
+        "cpu_ratio": round(slow.cpu / quick.cpu, 2),
+        "target_ratio": 2.5,
+        "mean_cosine": round(mean, 5),
+        "low_cosine": round(low, 5),
+        "alone_to_batch_difference": float(np.abs(alone - vectors[:ALONE]).max()),
+        "one_title_ms_p50": round(float(np.percentile(times, 50)) * 1e3, 2),
+        "one_title_ms_p99": round(float(np.percentile(times, 99)) * 1e3, 2),
+    }
+
+
+def _seconds(work: Callable[[], FloatArray]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--titles", type=int, default=2000)
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
+    parser.add_argument("--type", default="auto", help="auto, int8, fp32 or bf16")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    data_dir = settings.load().data_dir
+    result = measure(options.titles, options.threads, data_dir, options.type)
+    _print(result)
+    if options.json:
+        print(json.dumps(result))
+
+
+def _print(result: dict[str, Any]) -> None:
+    rows = (
+        (result["encoder"], result["titles_s"], result["cpu_us_per_title"]),
+        (
+            "sentence-transformers encode",
+            result["sentence_transformers_titles_s"],
+            result["sentence_transformers_cpu_us_per_title"],
+        ),
+    )
+    print(
+        f"{result['titles']} titles of {result['mean_tokens']} tokens, {result['threads']} threads "
+        f"on {result['cores']} cores, load average {result['load_average']}:"
+    )
+    for name, rate, cpu in rows:
+        print(f"  {name:<34} {rate:>6} titles/s  {cpu:>6} us of CPU a title")
+    print(
+        f"  ratio {result['ratio']}, of CPU time {result['cpu_ratio']} (target >= 2.5)\n"
+        f"  cosine to it: mean {result['mean_cosine']}, first percentile {result['low_cosine']}\n"
+        f"  one title alone: p50 {result['one_title_ms_p50']} ms, p99 "
+        f"{result['one_title_ms_p99']} ms; its vector is the batch's but for "
+        f"{result['alone_to_batch_difference']:.1e}"
+    )
+
+
+if __name__ == "__main__":
+    main()
