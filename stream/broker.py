@@ -189,7 +189,8 @@ class _Admin:
 
     def _complain(self, error: KafkaError) -> None:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:  # says less than the one before it
-            self._complaint = error.str()
+            # without librdkafka's own bookkeeping around it: "…/bootstrap: … (after 0ms in …)"
+            self._complaint = error.str().partition(" (after ")[0].split("/bootstrap: ")[-1]
 
     def unavailable(self) -> BrokerUnavailable:
         """The error to raise when a call had no answer."""
