@@ -1,0 +1,246 @@
+"""From a click to its list, through the broker and back, on the embedded default.
+
+    python -m bench.click_to_list [--clicks 100] [--rate R] [--rerank never|always|both] [--json]
+
+A producer sends clicks of the sample shop at a steady rate (5 a second where the CPU has AMX,
+else 1) and a subscriber takes the time until the list is on the topic. Without the LLM the bound
+is p99 <= 150 ms. With it: p99 <= 100 ms + 3 x the time of a bare forward over the same packed
+tokens, which are recorded while the clicks are served and run through once more, alone, at the
+end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from confluent_kafka import Consumer, TopicPartition
+
+from models.llm import CausalScorer, Packed
+from models.ports import FloatArray
+from stream.broker import EmbeddedBroker
+from stream.contracts import EventKind, decode_recommendation, encode_event, encode_product
+from stream.delivery import Record
+from stream.products import EMBEDDED
+from stream.publish import Entry, Publisher
+from stream.sample import shop
+from stream.sample_log import events
+from stream.settings import Settings, kafka_config, load
+from stream.worker import Worker
+
+WARM_UP = 40  # events before the clicks that count, so that shoppers have a history
+SHOPPERS = 12
+
+
+class Recorder:
+    """A scorer that keeps what it was asked, for the bare forward afterwards."""
+
+    def __init__(self, scorer: CausalScorer) -> None:
+        self.inner = scorer
+        self.asked: list[Packed] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def log_probabilities(self, packed: Packed) -> FloatArray:
+        self.asked.append(packed)
+        return self.inner.log_probabilities(packed)
+
+
+class Subscriber(threading.Thread):
+    """Notes when the first list of each click is on the topic."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(daemon=True)
+        self._settings = settings
+        self.arrived: dict[str, tuple[float, bool]] = {}  # newest list of a shopper
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        config = {**kafka_config(self._settings), **EMBEDDED, "group.id": "bench"}
+        consumer = Consumer(config)
+        partitions = consumer.list_topics("recommendations").topics["recommendations"].partitions
+        consumer.assign([TopicPartition("recommendations", p, 0) for p in partitions])
+        while not self.stopping.is_set():
+            message = consumer.poll(0.1)
+            if message is None or message.error():
+                continue
+            made = decode_recommendation(message.key(), message.value())
+            if made is not None and made.trigger != "rerank":
+                self.arrived[made.user_id] = (time.perf_counter(), made.recommendation.reranked)
+        consumer.close()
+
+
+async def measure(rerank: str, clicks: int, rate: float, data_dir: Path) -> dict[str, Any]:
+    with EmbeddedBroker() as broker, tempfile.TemporaryDirectory() as folder:
+        settings = load(kafka=broker.bootstrap, rerank=rerank, group="bench", data_dir=data_dir)
+        worker = Worker(settings, index_folder=Path(folder))
+        await worker.start()
+        await worker.ready()
+        recorder = _record(worker) if rerank == "always" else None
+        stocked = shop()
+        publisher = Publisher(settings)
+        await asyncio.to_thread(publisher.publish, _products(stocked))
+        while worker.parts.index.count() < len(stocked.products):
+            await asyncio.sleep(0.05)
+        subscriber = Subscriber(settings)
+        subscriber.start()
+        result = await asyncio.to_thread(
+            _click, publisher, subscriber, stocked, clicks, rate, recorder
+        )
+        subscriber.stopping.set()
+        subscriber.join()
+        result |= {"items": worker.parts.index.count()}
+        if recorder is not None:
+            result |= _bare(recorder, worker, result)
+        await worker.stop()
+        return result
+
+
+def _record(worker: Worker) -> Recorder:
+    reranker: Any = worker.parts.recommender._reranker
+    recorder = Recorder(reranker._scorer)
+    reranker._scorer = recorder
+    return recorder
+
+
+def _products(stocked: Any) -> list[Entry]:
+    pairs = [encode_product(product.item) for product in stocked.products]
+    return [Entry(0, Record("products", key, value)) for key, value in pairs]
+
+
+def _click(
+    publisher: Publisher,
+    subscriber: Subscriber,
+    stocked: Any,
+    clicks: int,
+    rate: float,
+    recorder: Recorder | None,
+) -> dict[str, Any]:
+    log = events(stocked, shoppers=SHOPPERS)
+    warm = [next(log) for _ in range(WARM_UP)]
+    publisher.publish([_entry(event) for event in warm])
+    _settle(subscriber, {event.user_id for event in warm})
+    if recorder is not None:
+        recorder.asked.clear()
+    measured: list[float] = []
+    reranked = 0
+    began = time.perf_counter()
+    number = 0
+    for event in log:
+        if event.kind is not EventKind.CLICK:
+            continue
+        time.sleep(max(0.0, began + number / rate - time.perf_counter()))
+        sent = time.perf_counter()
+        publisher.publish([_entry(event)])
+        arrived, was_reranked = _wait(subscriber, event.user_id, sent)
+        measured.append((arrived - sent) * 1000)
+        reranked += was_reranked
+        number += 1
+        if number == clicks:
+            break
+    p50, p99 = np.percentile(measured, (50, 99))
+    return {
+        "clicks": clicks,
+        "rate": rate,
+        "p50_ms": round(float(p50), 1),
+        "p99_ms": round(float(p99), 1),
+        "reranked": reranked,
+    }
+
+
+def _entry(event: Any) -> Entry:
+    topic, key, value = encode_event(event)
+    return Entry(0, Record(topic, key, value))
+
+
+def _settle(subscriber: Subscriber, users: set[str]) -> None:
+    end = time.monotonic() + 60
+    while not users <= subscriber.arrived.keys() and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(5.0)  # reranked lists that are still owed
+
+
+def _wait(subscriber: Subscriber, user: str, sent: float) -> tuple[float, bool]:
+    while True:
+        found = subscriber.arrived.get(user)
+        if found is not None and found[0] >= sent:
+            return found
+        if time.perf_counter() - sent > 30:
+            raise SystemExit("no list came within 30 s")
+        time.sleep(0.0005)
+
+
+def _bare(recorder: Recorder, worker: Worker, result: dict[str, Any]) -> dict[str, Any]:
+    """The same packed tokens once more, by the back end alone with nothing else going on."""
+    seconds = []
+    for packed in recorder.asked:
+        began = time.perf_counter()
+        recorder.inner.log_probabilities(packed)
+        seconds.append(time.perf_counter() - began)
+    tokens = [len(packed.tokens) for packed in recorder.asked]
+    bare = float(np.median(seconds)) * 1000
+    bound = 100 + 3 * bare
+    return {
+        "back_end": recorder.inner.name,
+        "candidates": worker.parts.recommender._pool,
+        "tokens_p50": int(np.median(tokens)),
+        "tokens_max": max(tokens),
+        "batch": "1 shopper",
+        "bare_forward_ms": round(bare, 1),
+        "bound_ms": round(bound, 1),
+        "p99_over_bare": round(result["p99_ms"] / bare, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--clicks", type=int, default=100)
+    parser.add_argument("--rate", type=float, default=0.0, help="clicks a second")
+    parser.add_argument("--rerank", choices=["never", "always", "both"], default="both")
+    parser.add_argument("--data-dir", type=Path, default=Path(".weft"))
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.ERROR)
+    from models.llm_backends import is_quick
+
+    rate = options.rate or (5.0 if is_quick() else 1.0)
+    results: dict[str, Any] = {"cores": os.cpu_count()}
+    if options.rerank != "always":
+        plain = asyncio.run(measure("never", options.clicks, rate, options.data_dir))
+        plain["bound_ms"] = 150
+        results["without_llm"] = plain
+        print(f"without LLM: {_words(plain)}")
+    if options.rerank != "never":
+        full = asyncio.run(measure("always", options.clicks, rate, options.data_dir))
+        results["with_llm"] = full
+        print(f"with LLM:    {_words(full)}")
+        print(
+            f"  a bare forward takes {full['bare_forward_ms']} ms (median over the same packed "
+            f"tokens, {full['tokens_p50']} for {full['candidates']} candidates, {full['batch']}, "
+            f"{full['back_end']}); {full['reranked']} of {full['clicks']} lists reranked"
+        )
+    if options.json:
+        print(json.dumps(results))
+
+
+def _words(result: dict[str, Any]) -> str:
+    held = "holds" if result["p99_ms"] <= result["bound_ms"] else "MISSED"
+    return (
+        f"p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms at {result['rate']:g} clicks/s "
+        f"({result['clicks']} clicks, {result['items']:,} items); "
+        f"bound {result['bound_ms']} ms {held}"
+    )
+
+
+if __name__ == "__main__":
+    main()
