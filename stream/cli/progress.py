@@ -46,6 +46,11 @@ def summarise(rows: RowFile, published: int, seconds: float, noun: str) -> None:
     rate = published / seconds if seconds > 0 else 0.0
     aside = f", {rows.aside.count:,} rows set aside" if rows.aside.count else ""
     click.echo(f"{published:,} {noun} published in {seconds:.1f} s ({rate:,.0f}/s){aside}")
+    report_aside(rows)
+
+
+def report_aside(rows: RowFile) -> None:
+    """What was set aside and why, on standard error: the first few rows and how many more."""
     for words in rows.aside.first:
         click.echo(f"  set aside: {words}", err=True)
     if rows.aside.count > len(rows.aside.first):
