@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from models.ports import FloatArray
 
 IntArray = NDArray[np.int64]
 Tokens = tuple[int, ...]
+
+#: A longer forward is split: attention and logits of this many tokens hold about 250 MB.
+MOST_TOKENS: Final = 768
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +115,22 @@ def pack(branches: Sequence[Branch]) -> Packed:
 def log_likelihoods(scorer: CausalScorer, branches: Sequence[Branch]) -> list[FloatArray]:
     """For each branch its continuations' log p given the prefix (c,), summed over the tokens.
 
-    A continuation without tokens has log p = 0.
+    A continuation without tokens has log p = 0. Branches share forwards as far as they fit; one
+    that is too long for any is run in parts, each with the prefix anew.
     """
-    found: list[FloatArray] = []
-    for together in _forwards(branches, scorer.tokens_at_once):
-        counts = [len(branch.continuations) for branch in together]
+    most = max(scorer.tokens_at_once, MOST_TOKENS)
+    parts = [(i, part) for i, branch in enumerate(branches) for part in _parts(branch, most)]
+    found: list[list[FloatArray]] = [[] for _ in branches]
+    for together in _forwards(parts, scorer.tokens_at_once):
+        counts = [len(part.continuations) for _, part in together]
         sums = np.zeros(sum(counts), dtype=np.float32)
-        packed = pack(together)
+        packed = pack([part for _, part in together])
         if len(packed.reads):
             np.add.at(sums, packed.owners, scorer.log_probabilities(packed))
-        found += np.split(sums, np.cumsum(counts)[:-1])
-    return found
+        split = np.split(sums, np.cumsum(counts)[:-1])
+        for (i, _), values in zip(together, split, strict=True):
+            found[i].append(values)
+    return [np.concatenate(values) for values in found]
 
 
 def seconds_per_token(scorer: CausalScorer, clock: Callable[[], float]) -> float:
@@ -135,15 +143,28 @@ def seconds_per_token(scorer: CausalScorer, clock: Callable[[], float]) -> float
     return (clock() - began) / branch.cost
 
 
-def _forwards(branches: Sequence[Branch], tokens_at_once: int) -> Iterator[list[Branch]]:
+def _parts(branch: Branch, most: int) -> Iterator[Branch]:
+    """The branch, its continuations shared out so that no part exceeds ``most`` without need."""
+    begin, size = 0, len(branch.prefix)
+    for end, continuation in enumerate(branch.continuations):
+        size += max(len(continuation) - 1, 0)
+        if size > most and end > begin:
+            yield Branch(branch.prefix, branch.continuations[begin:end])
+            begin, size = end, len(branch.prefix) + max(len(continuation) - 1, 0)
+    yield Branch(branch.prefix, branch.continuations[begin:])
+
+
+def _forwards(
+    parts: Sequence[tuple[int, Branch]], tokens_at_once: int
+) -> Iterator[list[tuple[int, Branch]]]:
     """Neighbours together as long as they fit; what does not fit goes alone."""
-    together: list[Branch] = []
+    together: list[tuple[int, Branch]] = []
     room = tokens_at_once
-    for branch in branches:
-        if together and branch.cost > room:
+    for part in parts:
+        if together and part[1].cost > room:
             yield together
             together, room = [], tokens_at_once
-        together.append(branch)
-        room -= branch.cost
+        together.append(part)
+        room -= part[1].cost
     if together:
         yield together

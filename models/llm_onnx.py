@@ -30,9 +30,9 @@ class OnnxScorer:
         # The cores are shared with the encoder and the event loop: who waits must not spin.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
-        # Forwards differ in length: kept patterns and a grown arena would only hold memory.
+        # Forwards differ in length, so patterns of use would never be met again; the arena stays,
+        # since fresh pages for each forward's attention and logits cost half as much again.
         options.enable_mem_pattern = False
-        options.enable_cpu_mem_arena = False
         self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self.name = name
         self.tokenize = Tokenizer(tokenizer)

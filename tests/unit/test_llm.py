@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.llm import Branch, log_likelihoods, pack
+from models.llm import MOST_TOKENS, Branch, log_likelihoods, pack
 from tests.counting_scorer import VOCABULARY, CountingScorer
 
 
@@ -68,6 +68,24 @@ def test_branches_share_forwards_as_far_as_they_fit() -> None:
     assert scorer.forwards == [10, 3, 12, 1]
     alone = [log_likelihoods(CountingScorer(), [branch])[0] for branch in branches]
     assert np.concatenate(together) == pytest.approx(np.concatenate(alone))
+
+
+def test_a_branch_too_long_for_a_forward_is_run_in_parts() -> None:
+    scorer = CountingScorer(tokens_at_once=10)
+    long = Branch((1, 2), tuple((n, n, n) for n in range(1000)))
+    [found] = log_likelihoods(scorer, [long])
+    assert max(scorer.forwards) <= MOST_TOKENS
+    assert len(scorer.forwards) == 3  # 383 continuations of two tokens beside the prefix fit one
+    [alone] = log_likelihoods(CountingScorer(), [Branch((1, 2), ((900, 900, 900),))])
+    assert found[900] == pytest.approx(alone[0])
+    assert found.shape == (1000,)
+
+
+def test_a_prefix_too_long_for_a_forward_still_goes() -> None:
+    scorer = CountingScorer(tokens_at_once=10)
+    [found] = log_likelihoods(scorer, [Branch((1,) * 2 * MOST_TOKENS, ((1, 2), (2,)))])
+    assert len(scorer.forwards) == 2
+    assert found.shape == (2,)
 
 
 def test_no_branches_have_no_likelihoods() -> None:
