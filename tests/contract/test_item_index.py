@@ -6,15 +6,20 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from qdrant_client import QdrantClient
 
 from models.domain import Item
 from models.fake import HashEncoder, MemoryIndex
 from models.ports import FloatArray, Hit, ItemIndex
+from stream.index_edge import EdgeIndex
+from stream.index_server import ServerIndex, connect
+from tests.qdrant_http import fake_qdrant
 
 ENCODER = HashEncoder(dim=32)
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
@@ -29,9 +34,7 @@ class Adapter:
     threads: bool = True
 
 
-def edge(folder: Path) -> Adapter:
-    from stream.index_edge import EdgeIndex
-
+def edge(folder: Path, _closing: ExitStack) -> Adapter:
     def opened() -> ItemIndex:
         return EdgeIndex(folder / "items", ENCODER.name, ENCODER.dim)
 
@@ -42,11 +45,7 @@ def edge(folder: Path) -> Adapter:
     return Adapter(opened, reopened)
 
 
-def local(_folder: Path) -> Adapter:
-    from qdrant_client import QdrantClient
-
-    from stream.index_server import ServerIndex
-
+def local(_folder: Path, _closing: ExitStack) -> Adapter:
     client = QdrantClient(":memory:")
     return Adapter(
         lambda: ServerIndex(client, "items", ENCODER.name, ENCODER.dim),
@@ -55,13 +54,20 @@ def local(_folder: Path) -> Adapter:
     )
 
 
-def server(_folder: Path) -> Adapter:
-    from stream.index_server import ServerIndex, connect
+def http(_folder: Path, closing: ExitStack) -> Adapter:
+    fake = closing.enter_context(fake_qdrant())
+    return _over_http(fake.url, "items")
 
+
+def server(_folder: Path, closing: ExitStack) -> Adapter:
     if not (url := os.environ.get("WEFT_TEST_QDRANT_URL")):
         pytest.skip("no Qdrant server: set WEFT_TEST_QDRANT_URL, e.g. http://127.0.0.1:6333")
     collection = f"weft-test-{uuid.uuid4().hex}"
+    closing.callback(connect(url).delete_collection, collection)
+    return _over_http(url, collection)
 
+
+def _over_http(url: str, collection: str) -> Adapter:
     def opened() -> ItemIndex:
         return ServerIndex(connect(url), collection, ENCODER.name, ENCODER.dim)
 
@@ -73,18 +79,20 @@ def server(_folder: Path) -> Adapter:
 
 
 ADAPTERS = {
-    "memory": lambda _folder: Adapter(MemoryIndex),
+    "memory": lambda _folder, _closing: Adapter(MemoryIndex),
     "edge": edge,
     "local": local,
+    "http": http,
     "server": server,
 }
 
 
 @pytest.fixture(
-    params=["memory", "edge", "local", pytest.param("server", marks=pytest.mark.qdrant)]
+    params=["memory", "edge", "local", "http", pytest.param("server", marks=pytest.mark.qdrant)]
 )
-def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Adapter:
-    return ADAPTERS[request.param](tmp_path)
+def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Adapter]:
+    with ExitStack() as closing:
+        yield ADAPTERS[request.param](tmp_path, closing)
 
 
 @pytest.fixture
