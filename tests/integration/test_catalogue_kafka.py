@@ -1,0 +1,82 @@
+"""The catalogue on a real Apache Kafka: what the embedded broker cannot show."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from models.domain import Item
+from models.fake import HashEncoder
+from stream.catalogue import CatalogueProcessor, Tally
+from stream.catalogue_feed import CatalogueFeed
+from stream.contracts import encode_product
+from stream.delivery import KafkaDelivery
+from stream.follower import Follower
+from stream.index_edge import EdgeIndex
+from stream.products import GroupFollower, IndexFollower
+from stream.topics import TopicNames
+from tests.kafka import RealKafka
+
+NOW = 1_700_000_000_000
+ITEMS = [Item(f"i{n}", f"shirt number{n}", NOW + n) for n in range(200)]
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+def names(kafka: RealKafka) -> TopicNames:
+    names = TopicNames(f"shop-{uuid.uuid4().hex[:8]}-")
+    kafka.create_topics(names.of("products"), names.of("dead-letters"), partitions=4)
+    return names
+
+
+def publish_transactions(kafka: RealKafka, topic: str) -> None:
+    """Half aborted, half committed: the logs end with control markers, which no reader sees."""
+    config = {"bootstrap.servers": kafka.bootstrap, "transactional.id": uuid.uuid4().hex}
+    producer = Producer(config)
+    producer.init_transactions(20)
+    for wanted in (False, True):
+        producer.begin_transaction()
+        for item in ITEMS:
+            key, value = encode_product(item)
+            producer.produce(topic, value if wanted else b"never seen", key)
+        if wanted:
+            producer.commit_transaction(20)
+        else:
+            producer.flush(20)
+            producer.abort_transaction(20)
+
+
+@pytest.mark.parametrize("kind", ["own index", "shared index"])
+def test_transactions_are_read_to_their_end_and_a_restart_goes_on_there(
+    kafka: RealKafka, names: TopicNames, tmp_path: Path, kind: str
+) -> None:
+    config = {"bootstrap.servers": kafka.bootstrap}
+    topic = names.of("products")
+    publish_transactions(kafka, topic)
+
+    def life(expected: Tally) -> None:
+        encoder = HashEncoder()
+        index = EdgeIndex(tmp_path / "index", encoder.name, encoder.dim)
+        follower: Follower
+        if kind == "own index":
+            follower = IndexFollower(config, topic, index)
+        else:
+            follower = GroupFollower(config, topic, f"{names.prefix}catalogue")
+        delivery = KafkaDelivery(config, "murmur2_random")
+        processor = CatalogueProcessor(index, encoder, delivery, names)
+        feed = CatalogueFeed(processor, follower)
+        feed.start()
+        assert feed.wait_until_caught_up(60)
+        assert feed.lag == 0
+        feed.stop()
+        assert feed.error is None
+        assert feed.tally == expected
+        assert index.count() == len(ITEMS)
+        index.close()
+
+    life(Tally(upserted=200, encoded=200))
+    life(Tally())
