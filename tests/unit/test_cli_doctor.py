@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from stream.broker import EmbeddedBroker, ensure_topics
@@ -83,6 +84,7 @@ def qdrant() -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.filterwarnings("ignore:Api key is used with an insecure")
 def test_a_qdrant_server_is_asked_with_its_key_and_its_refusal_is_told(tmp_path: Path) -> None:
     with qdrant() as url:
         right = settings_in(tmp_path, index="server", qdrant_url=url, qdrant_api_key="sesame")
