@@ -129,6 +129,7 @@ class Demo:
     # -- the publisher -------------------------------------------------------------------
 
     def _publish_catalogue(self) -> None:
+        self._view.note("publishing the catalogue; each title that is new here is encoded once")
         publisher = Publisher(self._settings, pace=self._paced())
         with self._shop.catalogue() as entries:
             going_on = itertools.takewhile(lambda _entry: not self._stopping.is_set(), entries)

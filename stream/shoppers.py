@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from models.domain import History, Recommendation
 from models.errors import BadMessage, RetryLater, WrongPartition
 from models.popularity import Popularity
 from models.ports import Deadline
+from stream.backlog import Backlog
 from stream.contracts import (
     AsOf,
     dead_letter_headers,
@@ -36,10 +36,6 @@ from stream.topics import DEAD_LETTERS, RECOMMENDATIONS, TopicNames
 
 _log = logging.getLogger("weft.shoppers")
 
-#: Shoppers that wait for a reranked list; over it their state's flag alone remembers them.
-BACKLOG_KEPT: Final = 10_000
-#: Seconds until a backlog that could not be served is tried again.
-_BACKLOG_REST: Final = 5.0
 _RETRY_FIRST: Final = 0.2
 _RETRY_MOST: Final = 10.0
 
@@ -128,9 +124,7 @@ class ShopperProcessor:
         self._partitions = partitions
         self._clock = clock
         self._pending = _Batch()
-        self._backlog: OrderedDict[bytes, int] = OrderedDict()
-        self._backlog_overflowed = False
-        self._backlog_rests_until = 0.0
+        self._backlog = Backlog()
         self._epoch = 0
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
@@ -212,7 +206,7 @@ class ShopperProcessor:
             self._arrived.clear()
             if batch := self._from_backlog():
                 return batch
-            rest = self._backlog_rests_until - time.monotonic() if self._backlog else None
+            rest = self._backlog.rest() if self._backlog else None
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), rest)
         if len(self._pending.arrivals) < self._settings.batch_size:
@@ -224,12 +218,12 @@ class ShopperProcessor:
         return batch
 
     def _from_backlog(self) -> _Batch | None:
-        if not self._backlog and self._backlog_overflowed:
-            self._backlog_overflowed = False
+        if not self._backlog and self._backlog.overflowed:
+            self._backlog.overflowed = False
             self._fill_backlog()
-        if not self._backlog or time.monotonic() < self._backlog_rests_until:
+        if (first := self._backlog.next()) is None:
             return None
-        key, partition = self._backlog.popitem(last=False)
+        key, partition = first
         state = loads(self._table.get(key))
         if not state.rerank_due:
             return _Batch(rerank_only=True)
@@ -264,9 +258,9 @@ class ShopperProcessor:
         """A list of the backlog goes out only if it is better than the one that is out."""
         late = [key for key, made in lists.items() if made.owed]
         for key in late:
-            self._queue(key, batch.due.pop(key).partition)
+            self._backlog.add(key, batch.due.pop(key).partition)
         if late:
-            self._backlog_rests_until = time.monotonic() + _BACKLOG_REST
+            self._backlog.put_off()
         return {key: made for key, made in lists.items() if not made.owed}
 
     def _records(self, batch: _Batch, lists: dict[bytes, Recommendation]) -> list[Record]:
@@ -294,15 +288,9 @@ class ShopperProcessor:
             if self._table.get(key) == before:  # else a newer event is in, and due itself
                 self._table[key] = due.state.dumps()
         if rerank_due:
-            self._queue(key, due.partition)
+            self._backlog.add(key, due.partition)
         else:
-            self._backlog.pop(key, None)
-
-    def _queue(self, key: bytes, partition: int) -> None:
-        self._backlog[key] = partition
-        if len(self._backlog) > BACKLOG_KEPT:
-            self._backlog.popitem(last=False)
-            self._backlog_overflowed = True
+            self._backlog.drop(key)
 
     def _done(self, batch: _Batch, lists: dict[bytes, Recommendation]) -> None:
         for arrival in batch.arrivals:
@@ -349,7 +337,7 @@ class ShopperProcessor:
 
     def _queue_if_due(self, key: bytes, state: ShopperState) -> None:
         if state.rerank_due and self._recommender.wants_rerank:
-            self._queue(key, self._partition_of(key))
+            self._backlog.add(key, self._partition_of(key))
 
     def close(self) -> None:
         """Stops the threads; what they do is finished first."""
