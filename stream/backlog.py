@@ -40,7 +40,7 @@ class Backlog:
         return self._queue.popitem(last=False)
 
     def drop(self, key: bytes) -> None:
-        """This one is served."""
+        """Serves one no more."""
         self._queue.pop(key, None)
 
     def clear(self) -> None:
