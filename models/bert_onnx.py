@@ -27,9 +27,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 
-from models.encoder_text import MAX_TOKENS, pooling
+from models.encoder_text import INT8, MAX_TOKENS, pooling
 
-INT8, FP32 = "int8", "fp32"
 _CONTRIB = "com.microsoft"
 _WEIGHT_LEVELS = 63
 _MIDDLE = 128  # the zero of activations of either sign, in uint8
@@ -37,17 +36,10 @@ _LOW = 16  # the zero of GELU's output: it is never below -.17, so the range lie
 _GELU_LEAST = 0.1701
 
 
-def supports(folder: Path) -> bool:
-    """Whether the folder's model is a BERT that ``write`` knows."""
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    wanted = {"model_type": "bert", "hidden_act": "gelu"}
-    positions = config.get("position_embedding_type", "absolute")
-    long_enough = int(config.get("max_position_embeddings", 0)) >= MAX_TOKENS
-    return wanted.items() <= config.items() and positions == "absolute" and long_enough
-
-
 def write(folder: Path, target: Path, kind: str) -> None:
     """Writes the model in ``folder`` to the file ``target`` as ``kind`` (INT8 or FP32).
+
+    The folder's model must be one that ``encoder_text.is_plain_bert`` knows.
 
     Inputs: ids, position (t,) of the tokens; row (b, l), where each padded place finds its token;
     place (t,), where each token lies in (b * l); mask (b, l). Output: vector (b, d), unit rows.
@@ -206,5 +198,5 @@ class _Graph:
 
     def _constant(self, name: str, value: NDArray[Any]) -> str:
         if name not in self._constants:
-            self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+            self._constants[name] = numpy_helper.from_array(value.copy(order="C"), name)
         return name

@@ -1,4 +1,4 @@
-"""What every title encoder does before its network: tokens, and batches without waste."""
+"""What every title encoder needs beside its network: what the model is, tokens, and batches."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from tokenizers import Tokenizer
 from models.errors import MissingWeights
 
 IntArray = NDArray[np.int64]
+
+#: Number types of an encoder's weights and products.
+INT8, FP32, BF16 = "int8", "fp32", "bf16"
 
 MAX_TOKENS = 64  # titles have about ten; a longer text's end is not read
 _BATCH_TOKENS = 1024  # a layer's activations then stay in the cache, and more gains nothing
@@ -89,3 +92,12 @@ def pooling(folder: Path) -> str:
     raise MissingWeights(
         f"{folder} pools by {', '.join(sorted(used))}; only mean and cls are known"
     )
+
+
+def is_plain_bert(folder: Path) -> bool:
+    """Whether the folder's model is a BERT that ``bert_onnx`` can write."""
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    wanted = {"model_type": "bert", "hidden_act": "gelu"}
+    positions = config.get("position_embedding_type", "absolute")
+    long_enough = int(config.get("max_position_embeddings", 0)) >= MAX_TOKENS
+    return wanted.items() <= config.items() and positions == "absolute" and long_enough

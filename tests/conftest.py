@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,3 +20,9 @@ def kafka() -> Iterator[RealKafka]:
         pytest.skip(missing)
     with real_kafka() as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder for the whole session: exports and conversions are made in it once."""
+    return tmp_path_factory.mktemp("weights")
