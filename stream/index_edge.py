@@ -1,9 +1,10 @@
 """The item index on Qdrant Edge: the engine in this process, the points in a folder.
 
-No HNSW graph is built: Edge's ``optimize()`` holds the GIL throughout (35 s at 100,000 items), and
-an exact scan of 100,000 x 384 takes about 17 ms on two AVX2 cores (bench/import_catalog.py prints
-it). ``optimize()`` is only called while opening, with HNSW off, where it gives back the space of
-removed items. For catalogues of many hundred thousand items there is the Qdrant server.
+A search scans 4-bit codes of all vectors (TurboQuant) and scores three times the asked number
+again in full: 3 ms instead of 10 at 50,000 x 384, at the same recall. No HNSW graph is built:
+Edge's ``optimize()`` holds the GIL throughout (35 s at 100,000 items), and the scan is as quick as
+the graph was; bench/import_catalog.py prints its time and recall. ``optimize()`` is only called
+while opening, with HNSW off, where it gives back the space of removed items.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from stream.items import (
 #: nobody can catch. So writes stop while its largest unwritten pages (about 130 MB) still fit.
 RESERVE: Final = 256 * 2**20
 _WRITE: Final = 64  # points an update: it holds the GIL, 64 take about 6 ms
-_READ: Final = 8  # queries a batch: they hold the GIL too, about 6 ms each at 100,000 items
+_READ: Final = 8  # queries a batch: they hold the GIL too, 2 to 4 ms each at 100,000 items
+_OVERSAMPLING: Final = 3.0  # times the limit is scored again in full: recall@50 .963 -> 1.000
 _FETCH: Final = 256  # points a retrieve
 
 Args = ParamSpec("Args")
@@ -101,7 +103,7 @@ class EdgeIndex:
         return found
 
     def search(self, vectors: FloatArray, limit: int) -> list[list[Hit]]:
-        """For each row (q, d) the nearest items in stock, best first; exact."""
+        """For each row (q, d) the nearest items in stock, best first; the scores are exact."""
         if limit <= 0:
             return [[] for _ in vectors]
         hits: list[list[Hit]] = []
@@ -205,6 +207,7 @@ class EdgeIndex:
 def _config(dim: int) -> edge.EdgeConfig:
     return edge.EdgeConfig(
         vectors={VECTOR: edge.EdgeVectorParams(size=dim, distance=edge.Distance.Cosine)},
+        quantization_config=edge.TurboQuantQuantizationConfig(memory=edge.Memory.Pinned),
         optimizers=edge.EdgeOptimizersConfig(
             indexing_threshold=2**40,  # KB: no HNSW, see above
             default_segment_number=1,
@@ -218,8 +221,14 @@ def _in_stock() -> edge.Filter:
 
 
 def _nearest(vector: list[float], limit: int) -> edge.QueryRequest:
-    query = edge.Query.Nearest(vector, using=VECTOR)
-    return edge.QueryRequest(limit=limit, query=query, with_payload=True, filter=_in_stock())
+    codes = edge.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLING)
+    return edge.QueryRequest(
+        limit=limit,
+        query=edge.Query.Nearest(vector, using=VECTOR),
+        with_payload=True,
+        filter=_in_stock(),
+        params=edge.SearchParams(quantization=codes),
+    )
 
 
 def _point_ids(item_ids: Sequence[str]) -> list[int | UUID | str]:
