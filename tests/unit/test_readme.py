@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from models.fusion import GATE_WEIGHT
 from stream.broker import EmbeddedBroker
@@ -115,9 +115,18 @@ def test_the_example_of_a_list_keeps_the_contract() -> None:
     assert decode_recommendation(user.encode(), example.encode()) is not None
 
 
-def test_the_example_of_a_subscriber_compiles() -> None:
+def test_the_example_of_a_subscriber_holds_what_to_show_each_shopper() -> None:
     (subscriber,) = [block for block in blocks("python") if "Consumer" in block]
-    compile(subscriber, "README.md", "exec")
+    (example,) = blocks("json")
+    found: dict[str, dict[str, list[object]]] = {}
+    with EmbeddedBroker() as broker:
+        producer = Producer({"bootstrap.servers": broker.bootstrap})
+        producer.produce("recommendations", example, "nora")
+        producer.produce("recommendations", None, "ines")
+        assert producer.flush(10) == 0
+        code = subscriber.replace("127.0.0.1:9092", broker.bootstrap)
+        exec(f"{code}    if len(lists) == 2: break\n", found)
+    assert found["lists"] == {"nora": json.loads(example)["items"], "ines": []}
 
 
 def test_what_the_example_of_a_publisher_sends_keeps_the_contract() -> None:
