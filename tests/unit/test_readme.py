@@ -1,4 +1,7 @@
-"""The README says what is so: its map, its settings, its commands and its examples."""
+"""The README says what is so: its map, its settings, its commands and its examples.
+
+Commands and settings of the pages in docs/ are held to the same.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +25,18 @@ from stream.settings import PREFIX, describe
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
+PAGES = "\n".join([README, *(page.read_text("utf-8") for page in (ROOT / "docs").glob("*.md"))])
 FOLDERS = ("models", "stream", "stream/cli", "bench", "tests")
 
 
-def blocks(language: str) -> list[str]:
-    """The README's code in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    """The text's code in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def commands() -> Iterator[list[str]]:
     """The words of each `weft` command in a shell block; settings, pipes and comments left out."""
-    for block in blocks("sh"):
+    for block in blocks("sh", PAGES):
         for line in block.splitlines():
             lexer = shlex.shlex(line, posix=True, punctuation_chars="|>&")
             lexer.whitespace_split = True
@@ -82,15 +86,15 @@ def test_the_table_of_settings_is_the_settings_own() -> None:
     assert settings_table() in README, f"the README's table should be:\n\n{settings_table()}"
 
 
-def test_every_variable_that_the_readme_names_is_a_setting() -> None:
+def test_every_variable_that_a_page_names_is_a_setting() -> None:
     known = {variable for variable, _, _ in describe()}
     others = {"WEFT_CONFIG", "WEFT_TEST_QDRANT_URL", "WEFT_DATA", "WEFT_"}  # not settings
-    for variable in set(re.findall(rf"\b{PREFIX}[A-Z_]*", README)) - others:
+    for variable in set(re.findall(rf"\b{PREFIX}[A-Z_]*", PAGES)) - others:
         assert variable in known or variable.removesuffix("_FILE") in known, variable
 
 
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
-def test_the_command_line_takes_what_the_readme_types(words: list[str]) -> None:
+def test_the_command_line_takes_what_a_page_types(words: list[str]) -> None:
     command: click.Command = cli
     while isinstance(command, click.Group):
         name, *words = words
