@@ -81,6 +81,10 @@ class LikelihoodReranker:
             waiting = waiting[len(chunk) :]
         return answers
 
+    def forget(self) -> None:
+        """Drops the kept general parts."""
+        self._general.clear()
+
     def _question(self, position: int, request: RerankRequest) -> _Question:
         tokenize = self._scorer.tokenize
         texts = tuple(prompt.candidate(item, tokenize) for item in request.candidates)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Final
 
@@ -18,24 +19,15 @@ def is_quick() -> bool:
     return _has_amx() or _has_gpu()
 
 
-def prepare(source: str, data_dir: Path, say: Say) -> None:
-    """Fetches, converts and writes all that ``load_scorer`` needs on this machine.
-
-    Raises ``MissingWeights`` or ``DamagedWeights``.
-    """
-    folder = weights.smollm2(source, data_dir, say)
-    if _runs_on_onnx(folder):
-        _written(folder, data_dir, say)
-
-
 def load_scorer(source: str, data_dir: Path, threads: int, say: Say) -> CausalScorer:
     """The scorer for this machine: torch where it has bf16 at speed, else ONNX Runtime in int8.
 
-    ``threads``: 0 for all cores. A model that is no plain Llama runs on torch everywhere. Raises
-    ``MissingWeights`` or ``DamagedWeights``.
+    The first call on a machine converts and writes what is needed (a minute); later ones take a
+    second or two. ``threads``: 0 for all cores. A model that is no plain Llama runs on torch
+    everywhere. Raises ``MissingWeights`` or ``DamagedWeights``.
     """
     folder = weights.smollm2(source, data_dir, say)
-    if not _runs_on_onnx(folder):
+    if is_quick() or not is_plain_llama(folder):
         from models.llm_torch import TorchScorer
 
         return TorchScorer(folder, threads=threads)
@@ -46,17 +38,26 @@ def load_scorer(source: str, data_dir: Path, threads: int, say: Say) -> CausalSc
     return OnnxScorer(name, graph, folder / "tokenizer.json", threads)
 
 
-def _runs_on_onnx(folder: Path) -> bool:
-    from models import llm_graph
-
-    return not is_quick() and llm_graph.supports(folder)
+def is_plain_llama(folder: Path) -> bool:
+    """Whether the folder's model is one that models/llm_graph.py knows: Llama without extras."""
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    return (
+        config.get("model_type") == "llama"
+        and config.get("hidden_act") == "silu"
+        and not config.get("attention_bias")
+        and not config.get("mlp_bias")
+        and rope.get("rope_type", rope.get("type", "default")) == "default"
+        and config.get("head_dim") in (None, config["hidden_size"] // config["num_attention_heads"])
+    )
 
 
 def _written(folder: Path, data_dir: Path, say: Say) -> Path:
     """The graph's file, written once for these weights."""
-    from models import llm_graph
 
     def write(fresh: Path) -> None:
+        from models import llm_graph  # onnx takes a second to import: only where it is needed
+
         say(f"writing {folder.name} for ONNX Runtime ({_KIND}), once")
         llm_graph.write(folder, fresh / "model.onnx", _KIND)
 

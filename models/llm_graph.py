@@ -32,21 +32,6 @@ _LEVELS = 127
 _MOST_POSITIONS = 4096
 
 
-def supports(folder: Path) -> bool:
-    """Whether the folder's model is one that ``write`` knows: Llama without extras."""
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    heads = config.get("num_attention_heads", 1)
-    return (
-        config.get("model_type") == "llama"
-        and config.get("hidden_act") == "silu"
-        and not config.get("attention_bias")
-        and not config.get("mlp_bias")
-        and rope.get("rope_type", rope.get("type", "default")) == "default"
-        and config.get("head_dim") in (None, config["hidden_size"] // heads)
-    )
-
-
 def write(folder: Path, target: Path, kind: str) -> None:
     """Writes the model in ``folder`` to the file ``target`` as ``kind`` (INT8 or FP32).
 

@@ -24,15 +24,22 @@ _LOGIT_ROWS = 128
 class TorchScorer:
     """CausalScorer on torch."""
 
-    def __init__(self, folder: Path, device: str = "auto", threads: int = 0) -> None:
-        """Loads a folder in Hugging Face's layout; ``threads``: 0 for all cores.
+    def __init__(
+        self,
+        folder: Path,
+        device: str = "auto",
+        threads: int = 0,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Loads a folder in Hugging Face's layout.
 
+        ``threads``: 0 for all cores; ``dtype``: by default what the device is quickest with.
         Raises ``MissingWeights``.
         """
         if threads:
             torch.set_num_threads(threads)  # torch has one number a process
         self._device = torch.device(_device() if device == "auto" else device)
-        self._dtype = _dtype(self._device)
+        self._dtype = dtype or _dtype(self._device)
         try:
             model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=self._dtype)
         except (OSError, ValueError) as error:

@@ -11,6 +11,7 @@ import pytest
 from models import llm_graph
 from models.errors import MissingWeights
 from models.llm import Branch, CausalScorer, log_likelihoods
+from models.llm_backends import is_plain_llama
 from models.llm_tokens import Tokenizer
 from models.ports import FloatArray
 from tests import tiny_llama
@@ -119,8 +120,8 @@ def test_a_folder_without_a_model_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_only_a_plain_llama_is_written_as_a_graph(folder: Path, tmp_path: Path) -> None:
-    assert llm_graph.supports(folder)
+    assert is_plain_llama(folder)
     for change in ('"model_type": "gpt2"', '"attention_bias": true', '"hidden_act": "gelu"'):
         text = (folder / "config.json").read_text("utf-8")
         (tmp_path / "config.json").write_text(f"{text[:-1]}, {change}}}", "utf-8")
-        assert not llm_graph.supports(tmp_path)
+        assert not is_plain_llama(tmp_path)
