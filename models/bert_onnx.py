@@ -61,6 +61,7 @@ class _Graph:
         self._quantised = kind == INT8
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
+        self._spread: dict[str, str] = {}
 
     def model(self) -> onnx.ModelProto:
         """The whole network."""
@@ -111,13 +112,15 @@ class _Graph:
         return self._residual(out, hidden, f"{at}output.")
 
     def _attention(self, hidden: str, at: str) -> str:
-        levels = self._levels(hidden)
         names = ("query", "key", "value")
-        padded = [self._op("Gather", self._linear(levels, at + n), "row", axis=0) for n in names]
+        weights = np.concatenate([self._weights[f"{at}{name}.weight"] for name in names])
+        self._weights[f"{at}all.weight"] = weights
+        padded = self._op("Gather", self._linear(self._levels(hidden), f"{at}all"), "row", axis=0)
+        parts = self._ops("Split", padded, outputs=3, axis=-1, num_outputs=3)
         biases = np.concatenate([self._weights[f"{at}{name}.bias"] for name in names])
         attended = self._op(
             "MultiHeadAttention",
-            *padded,
+            *parts,
             self._constant(f"{at}bias", biases),
             "mask",
             domain=_CONTRIB,
@@ -135,13 +138,19 @@ class _Graph:
         axis = self._constant("axis", np.array([1]))
         peak = self._op("ReduceMax", largest, axis, keepdims=0)
         step = self._scalar(f"step_{zero}", 1 / (255 - zero))
-        # Wide enough for GELU's negative part; never 0, which a token of all zeros would give.
-        least = self._scalar(f"least_{zero}", _GELU_LEAST / _LOW if after_gelu else 1e-9)
-        scale = self._op("Max", self._op("Mul", peak, step), least)
+        scale = self._op("Mul", peak, step)
+        if after_gelu:  # wide enough for the negative part
+            scale = self._op("Max", scale, self._scalar("least", _GELU_LEAST / _LOW))
         zeros = self._constant(f"zero_{zero}", np.array(zero, dtype=np.uint8))
-        shaped = self._op("Expand", zeros, self._op("Shape", scale))
-        levels = self._op("QuantizeLinear", values, scale, shaped, axis=0)
+        # A token of all zeros has scale 0: whatever its levels, its products are 0 again.
+        levels = self._op("QuantizeLinear", values, scale, self._for_each_token(zeros), axis=0)
         return levels, self._op("Unsqueeze", scale, axis), zeros
+
+    def _for_each_token(self, value: str) -> str:
+        """A scalar as (t,); one node for all that ask."""
+        if value not in self._spread:
+            self._spread[value] = self._op("Expand", value, self._op("Shape", "ids"))
+        return self._spread[value]
 
     def _linear(self, tokens: tuple[str, str, str], name: str) -> str:
         """(t, k) to (t, n), without the bias: the op that follows adds it."""
@@ -185,10 +194,14 @@ class _Graph:
         self._nodes.append(helper.make_node("LpNormalization", [pooled], ["vector"], axis=1, p=2))
 
     def _op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        output = f"n{len(self._nodes)}"
-        node = helper.make_node(kind, list(inputs), [output], domain=domain, **attributes)
-        self._nodes.append(node)
-        return output
+        return self._ops(kind, *inputs, outputs=1, domain=domain, **attributes)[0]
+
+    def _ops(
+        self, kind: str, *inputs: str, outputs: int, domain: str = "", **attributes: Any
+    ) -> list[str]:
+        names = [f"n{len(self._nodes)}.{number}" for number in range(outputs)]
+        self._nodes.append(helper.make_node(kind, list(inputs), names, domain=domain, **attributes))
+        return names
 
     def _weight(self, name: str) -> str:
         return self._constant(name, self._weights[name])

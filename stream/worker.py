@@ -147,6 +147,7 @@ def _follower(settings: Settings, parts: Parts, topic: str) -> Follower:
     config = kafka_config(settings)
     if isinstance(parts.index, EdgeIndex):
         return IndexFollower(config, topic, parts.index)
+    config["session.timeout.ms"] = int(settings.session_timeout * 1000)
     return GroupFollower(config, topic, f"{settings.group}-{parts.index.identity}")
 
 
@@ -155,6 +156,8 @@ def run_worker(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    for chatty in ("weft.librdkafka", "httpx", "faust", "mode", "aiokafka"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     asyncio.run(_run(settings))
 
 
