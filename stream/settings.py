@@ -75,7 +75,6 @@ class Settings:
     data_dir: Path = _setting(
         Path(".weft"), "folder of the embedded index, the vector cache and converted weights"
     )
-    encoder_batch: int = _setting(64, "titles encoded at once", low=1, high=4096)
     # Recommending
     list_size: int = _setting(10, "items in a list", low=1, high=200)
     candidates: int = _setting(
