@@ -21,8 +21,8 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ import numpy as np
 from models import evaluation
 from models.domain import Item, Kind, Step
 from models.encoder import load_encoder
+from models.evaluation import Groups, Values
 from models.fusion import fuse
 from models.likelihood import LikelihoodReranker, load_reranker
 from models.ports import Deadline, FloatArray, Read, RerankRequest
@@ -41,7 +42,9 @@ from models.vectors import CachedEncoder
 CANDIDATES = 20
 NEWEST = 50  # steps of a shopper's sequence, as the worker keeps them
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
-DECAYS = (0.6, 0.7, 0.8, 0.9, 1.0)
+DECAYS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+Found = list[tuple[str, float]]
 
 
 @dataclass(frozen=True)
@@ -68,27 +71,48 @@ class Catalogue:
         cached.close()
         self.encoder = encoder.name
         self.matrix = np.concatenate(parts)
-        rows = {text: row for row, text in enumerate(texts)}
-        self.rows = {i: rows[item.text] for i, item in self.items.items() if item.text}
-        self.searched = [i for i in self.ids if i in self.rows]
-        self.row_of = np.array([self.rows[i] for i in self.searched])
+        self.rows = {text: row for row, text in enumerate(texts)}
+        self.of_row: list[list[str]] = [[] for _ in texts]
+        for item_id, item in self.items.items():
+            if item.text:
+                self.of_row[self.rows[item.text]].append(item_id)
 
-    def vectors(self, steps: tuple[Step, ...]) -> dict[str, FloatArray]:
-        known = (s.item_id for s in steps if s.item_id is not None)
-        return {i: self.matrix[self.rows[i]] for i in known if i in self.rows}
+    def query(self, question: Question, decay: float) -> FloatArray | None:
+        known = (s.item_id for s in question.history if s.item_id is not None)
+        texts = {i: self.rows.get(self.items[i].text) for i in known}
+        vectors = {i: self.matrix[row] for i, row in texts.items() if row is not None}
+        return query_vector(question.history, vectors, {}, decay)
 
-    def first(self, question: Question, decay: float) -> tuple[list[str], FloatArray] | None:
-        """The first candidates and their cosines, best first, ties in the catalogue's order."""
-        vector = query_vector(question.history, self.vectors(question.history), {}, decay)
-        if vector is None:
-            return None
-        scores = (self.matrix @ vector)[self.row_of]
-        wanted = CANDIDATES + len(question.bought)
-        near = np.argpartition(-scores, wanted)[:wanted]
-        near = near[scores[near] > scores[near].min()]  # the lowest tie may be cut anywhere
-        rows = sorted(np.flatnonzero(scores >= scores[near].min()), key=lambda r: -scores[r])
-        left = [r for r in rows if self.searched[r] not in question.bought][:CANDIDATES]
-        return [self.searched[r] for r in left], scores[left]
+    def first(self, asked: Sequence[Question], decay: float) -> Iterator[Found]:
+        """For each question its first candidates and their cosines, best first.
+
+        Ties are in the catalogue's order. Nothing where nothing is known of the history.
+        """
+        for start in range(0, len(asked), 64):
+            some = asked[start : start + 64]
+            vectors = [self.query(question, decay) for question in some]
+            silent = np.zeros(self.matrix.shape[1], dtype=np.float32)
+            stacked = np.stack([silent if v is None else v for v in vectors])
+            for question, vector, row in zip(some, vectors, stacked @ self.matrix.T, strict=True):
+                yield [] if vector is None else self._best(question, row)
+
+    def _best(self, question: Question, cosines: FloatArray) -> Found:
+        """The best of ``cosines`` (t,) of texts, as items that were not bought."""
+        texts = min(CANDIDATES + len(question.bought), len(cosines) - 1)
+        near = np.argpartition(-cosines, texts)[:texts]
+        items = [(i, float(cosines[row])) for row in near for i in self.of_row[row]]
+        left = [pair for pair in items if pair[0] not in question.bought]
+        return sorted(left, key=lambda pair: (-pair[1], pair[0]))[:CANDIDATES]
+
+
+@dataclass
+class Measured:
+    """Metric values (weights, questions) and what happened on the way."""
+
+    hits: Values
+    gains: Values
+    answered: list[int] = field(default_factory=list)
+    tied: int = 0
 
 
 def say(words: str) -> None:
@@ -140,98 +164,108 @@ def sample(asked: list[Question], shoppers: int, seed: int) -> list[Question]:
     return [q for q in asked if q.shopper in chosen and q.targets]
 
 
-def measure(catalogue: Catalogue, asked: list[Question], reranker: LikelihoodReranker) -> Any:
-    """Metric values (weights, questions) and what happened on the way."""
-    hits, gains = (np.zeros((len(WEIGHTS), len(asked))) for _ in range(2))
-    answered, tied, began = [], 0, time.perf_counter()
-    for column, q in enumerate(asked):
-        found = catalogue.first(q, DECAY)
-        places = [found[0].index(t) for t in q.targets if t in found[0]] if found else []
-        if not found or not places:
+def measure(
+    catalogue: Catalogue, asked: list[Question], decay: float, reranker: LikelihoodReranker
+) -> Measured:
+    shape = (len(WEIGHTS), len(asked))
+    measured = Measured(np.zeros(shape), np.zeros(shape))
+    began = time.perf_counter()
+    for column, (q, found) in enumerate(zip(asked, catalogue.first(asked, decay), strict=True)):
+        ids = [item_id for item_id, _ in found]
+        places = [ids.index(target) for target in q.targets if target in ids]
+        if not places:
             continue
-        candidates = tuple(catalogue.items[i] for i in found[0])
+        candidates = tuple(catalogue.items[i] for i in ids)
         history = tuple(Read(s, catalogue.items[s.item_id or ""]) for s in q.history)
         endless = Deadline(time.perf_counter, float("inf"))
         scores = reranker.score([RerankRequest(history, candidates)], endless)[0]
         assert scores is not None
-        answered.append(column)
+        measured.answered.append(column)
         texts = [item.text for item in candidates]
-        tied += any(texts.count(texts[place]) > 1 for place in places)
+        measured.tied += any(texts.count(texts[place]) > 1 for place in places)
+        retrieved = np.array([cosine for _, cosine in found], dtype=np.float32)
+        missing = np.full(len(q.targets) - len(places), np.inf)
         for row, weight in enumerate(WEIGHTS):
-            ranks = evaluation.ranks(fuse(found[1], scores, weight), places)
-            missing = np.full(len(q.targets) - len(places), np.inf)
+            ranks = evaluation.ranks(fuse(retrieved, scores, weight), places)
             ranks = np.concatenate([ranks, missing])
-            hits[row, column] = evaluation.hit_rate(ranks, 10)
-            gains[row, column] = evaluation.ndcg(ranks, 10)
-        if len(answered) % 25 == 0:
-            say(f"{column + 1}/{len(asked)} questions, {len(answered)} by the LLM, "
-                f"{time.perf_counter() - began:.0f} s")  # fmt: skip
-    return hits, gains, answered, tied
+            measured.hits[row, column] = evaluation.hit_rate(ranks, 10)
+            measured.gains[row, column] = evaluation.ndcg(ranks, 10)
+        if len(measured.answered) % 25 == 0:
+            spent = time.perf_counter() - began
+            say(f"{column + 1}/{len(asked)}, {len(measured.answered)} by the LLM, {spent:.0f} s")
+    return measured
 
 
-def decays(catalogue: Catalogue, asked: list[Question]) -> dict[str, float]:
-    """HR@10 of the retriever alone at each decay."""
+def decays(catalogue: Catalogue, asked: list[Question]) -> dict[str, list[float]]:
+    """HR@10 and HR@20 of the retriever alone at each decay."""
     rates = {}
     for decay in DECAYS:
-        found = [catalogue.first(q, decay) for q in asked]
-        pairs = zip(asked, found, strict=True)
-        hits = [f is not None and any(t in f[0][:10] for t in q.targets) for q, f in pairs]
-        rates[str(decay)] = round(float(np.mean(hits)), 4)
+        found = [[i for i, _ in best] for best in catalogue.first(asked, decay)]
+        rates[str(decay)] = [
+            round(float(np.mean([any(t in ids[:k] for t in q.targets) for q, ids in pairs])), 4)
+            for k, pairs in ((k, list(zip(asked, found, strict=True))) for k in (10, 20))
+        ]
+        say(f"decay {decay}: HR@10, HR@20 {rates[str(decay)]}")
     return rates
 
 
-def summary(hits: Any, gains: Any, groups: Any, seed: int, some: list[int]) -> list[dict[str, Any]]:
+def summary(measured: Measured, groups: Groups, seed: int) -> list[dict[str, Any]]:
     """A row a weight: both metrics over all questions, and their differences from weight 0."""
     rows = []
     for i, weight in enumerate(WEIGHTS):
         row: dict[str, Any] = {"weight": weight}
-        for name, values in (("HR@10", hits), ("NDCG@10", gains)):
+        for name, values in (("HR@10", measured.hits), ("NDCG@10", measured.gains)):
             whole = evaluation.bootstrap(values[i], seed, groups)
             gain = evaluation.paired_difference(values[i], values[0], seed, groups)
             row[name] = round(whole.mean, 5)
             row[f"{name} interval"] = [round(whole.low, 5), round(whole.high, 5)]
             row[f"{name} gain"] = [round(v, 5) for v in (gain.mean, gain.low, gain.high)]
             row[f"{name} where a target is among the candidates"] = round(
-                float(values[i][some].mean()), 4
+                float(values[i][measured.answered].mean()), 4
             )
         rows.append(row)
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", choices=("amazon_beauty", "hm_sample"), required=True)
     parser.add_argument("--users", type=int, default=0, help="shoppers drawn; 0: all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--decay", type=float, default=DECAY, help="of the retriever")
+    parser.add_argument("--decays", action="store_true", help="the retriever alone, by its decay")
     parser.add_argument("--data-dir", type=Path, default=Path(".weft"))
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--decays", action="store_true", help="the retriever's decay too")
     parser.add_argument("--json", action="store_true", help="only one object, as one line")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
     folder = Path(os.environ.get("WEFT_DATA", "../shared/data")) / args.data
     catalogue = Catalogue(folder, args.data_dir, args.threads)
     asked = sample(questions(folder, catalogue.items), args.users, args.seed)
+    result: dict[str, Any] = {"data": args.data, "seed": args.seed, "questions": len(asked)}
+    if args.decays:
+        print(json.dumps({**result, "HR@10, HR@20 by decay": decays(catalogue, asked)}))
+        return
     reranker = load_reranker("", args.data_dir, args.threads, say)
+    assert isinstance(reranker, LikelihoodReranker)
     began, before = time.perf_counter(), time.process_time()
-    hits, gains, answered, tied = measure(catalogue, asked, reranker)
+    measured = measure(catalogue, asked, args.decay, reranker)
     groups = np.unique([q.shopper for q in asked], return_inverse=True)[1]
-    result = {
-        "data": args.data,
-        "seed": args.seed,
+    result |= {
         "shoppers": int(groups.max()) + 1,
-        "questions": len(asked),
-        "asked of the LLM": len(answered),
-        "of these with a tied title": tied,
+        "asked of the LLM": len(measured.answered),
+        "of these with a tied title": measured.tied,
         "candidates": CANDIDATES,
-        "retriever": f"{catalogue.encoder}/recency-mean, decay {DECAY}",
+        "retriever": f"{catalogue.encoder}/recency-mean, decay {args.decay}",
         "model": reranker.name,
         "seconds": round(time.perf_counter() - began, 1),
         "processor seconds": round(time.process_time() - before, 1),
         "tokens/s at the end": round(1 / reranker.seconds_per_token),
-        "weights": summary(hits, gains, groups, args.seed, answered),
+        "weights": summary(measured, groups, args.seed),
     }
-    if args.decays:
-        result["HR@10 of the retriever by decay"] = decays(catalogue, asked)
     if not args.json:
         for row in result["weights"]:
             say(f"w {row['weight']:<5} HR@10 {row['HR@10']:.4f} gain {row['HR@10 gain']} "
