@@ -15,8 +15,9 @@ import numpy as np
 from models.domain import Kind, Step
 from models.ports import FloatArray
 
-#: What a step's weight is multiplied by for each newer step.
-DECAY: Final = 0.8
+#: What a step's weight is multiplied by for each newer step. On validation .2 to .6 are alike,
+#: and .8 finds a fifth less: `python -m bench.fusion_weight --decays` (docs/log.md, 2).
+DECAY: Final = 0.5
 #: The newest search says what is wanted now: it weighs this many times a step of its age. No real
 #: log at hand has searches; on the sample shop's, HR@10 of the next click rises up to here (.117
 #: at 1, .139 at 2, .168 at 4) and stays (.170 at 6).
