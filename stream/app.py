@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,10 @@ from faust.types import TP
 
 from models.errors import RetryLater, WeftError
 from stream.changelog import Changelog, Read
-from stream.intake import GapReader, OffsetWatch, Verdict
+from stream.intake import Gap, GapReader, OffsetWatch, Verdict
 from stream.partition import partition_of
 from stream.settings import Settings, kafka_config
-from stream.shoppers import Arrival, ShopperProcessor
+from stream.shoppers import Arrival, Counters, ShopperProcessor
 from stream.topics import SHOPPER_TOPICS, TopicNames
 from stream.transport import MendedApp, Tables
 
@@ -39,6 +38,9 @@ class BatchTable(faust.Table):  # type: ignore[misc]
 
     def on_key_set(self, key: bytes, value: bytes) -> None:
         """No record: Faust would send one an event, and not wait for it."""
+
+    def on_key_del(self, key: bytes) -> None:
+        """No tombstone: keys leave when their partition does, and live on elsewhere."""
 
 
 class ShopperApp:
@@ -106,50 +108,44 @@ class ShopperApp:
 
     # -- the flow ----------------------------------------------------------------------
 
-    async def _intake(self, stream: Any) -> AsyncIterator[None]:
-        processor = self._processor
+    async def _intake(self, stream: Any) -> None:
+        """Feeds the processor. (No generator: Faust would answer a record's reply-to header.)"""
+        try:
+            async for event in stream.noack().events():
+                await self._take(event)
+        except WeftError as error:  # Faust would ack the event and go on
+            await self.app.crash(error)
+            raise
+
+    async def _take(self, event: Any) -> None:
+        processor, message = self._processor, event.message
         assert processor is not None
-        async for event in stream.noack().events():
-            message = event.message
-            if await self._follows_on(message.tp, message.offset):
-                await processor.room()
-                processor.take(
-                    Arrival(
-                        self._names.plain(message.topic),
-                        message.partition,
-                        message.offset,
-                        event.key,
-                        event.value,
-                        event.ack,
-                    )
+        await processor.room()
+        if await self._follows_on(message.tp, message.offset):  # nothing is awaited from here on
+            processor.take(
+                Arrival(
+                    self._names.plain(message.topic),
+                    message.partition,
+                    message.offset,
+                    event.key,
+                    event.value,
+                    event.ack,
                 )
-            yield
+            )
 
     async def _follows_on(self, tp: TP, offset: int) -> bool:
         """Whether to take the record at ``offset``; goes back where one before it is missing."""
         verdict = self._watch.see(tp, offset)
         if verdict is not Verdict.CHECK:
             return verdict is Verdict.TAKE
-        assert self._gaps is not None
-        assert self._processor is not None
-        first = self._watch.expected(tp)
-        gap = await asyncio.to_thread(self._gaps.look, tuple(tp), first, offset)
-        if self._watch.expected(tp) != first:  # partitions moved meanwhile
+        first, starts = self._watch.expected(tp), self._watch.starts
+        gap = await self._look(tp, first, offset)
+        if gap is None or starts != self._watch.starts:  # partitions moved meanwhile
             return False
-        if gap.lost:
-            self._processor.counters.lost += gap.lost
-            _log.error(
-                "%d events of %s, partition %d, are lost: retention took offsets from %d on "
-                "before they were read; raise the topic's retention",
-                gap.lost,
-                tp.topic,
-                tp.partition,
-                first,
-            )
         if gap.record is None:
-            self._watch.accept(tp, offset)
-            return True
-        self._processor.counters.rewinds += 1
+            await self._step_over(tp, first, offset, gap.lost)
+            return starts == self._watch.starts
+        self._counters.rewinds += 1
         _log.warning(
             "%s, partition %d: offset %d did not arrive; reading goes back to it",
             tp.topic,
@@ -159,6 +155,39 @@ class ShopperApp:
         self._watch.rewound(tp, gap.record)
         await self.app.consumer.rewind(tp, gap.record)
         return False
+
+    async def _look(self, tp: TP, first: int | None, offset: int) -> Gap | None:
+        """What lies in the gap, asked for until the broker answers or the partitions move."""
+        assert self._gaps is not None
+        starts = self._watch.starts
+        while starts == self._watch.starts:
+            try:
+                return await asyncio.to_thread(self._gaps.look, tuple(tp), first, offset)
+            except RetryLater as error:
+                _log.warning("%s; trying again", error)
+                await asyncio.sleep(1.0)
+        return None
+
+    async def _step_over(self, tp: TP, first: int | None, offset: int, lost: int) -> None:
+        """Nothing is left to read before ``offset``: the commit may pass the hole as well."""
+        if lost:
+            self._counters.lost += lost
+            _log.error(
+                "%d events of %s, partition %d, are lost: retention took offsets from %s on "
+                "before they were read; raise the topic's retention",
+                lost,
+                tp.topic,
+                tp.partition,
+                first,
+            )
+        self._watch.accept(tp, offset)
+        if first is not None:
+            await self.app.consumer.step_over(tp, first, offset)
+
+    @property
+    def _counters(self) -> Counters:
+        assert self._processor is not None
+        return self._processor.counters
 
     # -- partitions come and go ----------------------------------------------------------
 
@@ -173,7 +202,7 @@ class ShopperApp:
         try:
             async with self._restoring:
                 await self._restore()
-        except WeftError as error:  # Faust would swallow it here
+        except Exception as error:  # whatever it is, Faust would swallow it here
             await self.app.crash(error)
 
     async def _restore(self) -> None:

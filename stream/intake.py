@@ -58,17 +58,22 @@ class OffsetWatch:
     """Knows the next offset of each partition; pure but for the clock that it is given."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        #: Counts the beginnings and ends of assignments: equal before and after a wait, nothing
+        #: moved meanwhile.
+        self.starts = 0
         self._clock = clock
         self._next: dict[Partition, int | None] = {}
         self._rewound: dict[Partition, float] = {}
 
     def start(self, partition: Partition, offset: int | None) -> None:
         """Reading (re)starts at ``offset``; None: at the partition's start, wherever that is."""
+        self.starts += 1
         self._next[partition] = offset
         self._rewound.pop(partition, None)
 
     def clear(self) -> None:
         """The partitions were revoked: whatever still arrives of them is skipped."""
+        self.starts += 1
         self._next.clear()
         self._rewound.clear()
 

@@ -240,13 +240,12 @@ class ShopperProcessor:
                 self._models, self._recommender.recommend, histories, deadline
             )
             lists = dict(zip(asked, made, strict=True))
-        if batch.rerank_only:
-            lists = self._only_reranked(batch, lists)
-        records = [*batch.dead, *self._records(batch, lists)]
         async with self._delivering:
             if epoch != self._epoch:  # the partitions are gone: another worker does it anew
                 return
-            if records:
+            if batch.rerank_only:
+                lists = self._only_reranked(batch, lists)
+            if records := [*batch.dead, *self._records(batch, lists)]:
                 await asyncio.get_running_loop().run_in_executor(
                     self._sender, self._delivery.deliver, records
                 )

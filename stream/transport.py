@@ -72,6 +72,13 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
         await self.seek(tp, offset)
         self._read_offset[tp] = None
 
+    async def step_over(self, tp: TP, first: int, offset: int) -> None:
+        """Nothing is to be read from ``first`` up to ``offset``: the commit may pass it.
+
+        Faust takes every jump for such a hole, records that it dropped itself included.
+        """
+        await self._add_gap(tp, first, offset - 1)
+
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
@@ -99,8 +106,6 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
         read = self._read_offset[tp]
         if read is not None and offset < read:
             return
-        if read and offset - read > 1 and self.app.topics.acks_enabled_for(message.topic):
-            await self._add_gap(tp, read + 1, offset)
         if self._commit_every is not None and self._n_acked >= self._commit_every:
             self._n_acked = 0
             await self.commit()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 import pytest
 
-from models.domain import Item
+from models.domain import History, Item, Recommendation
 from models.fake import HashEncoder, MemoryIndex, OverlapReranker
 from models.popularity import Popularity
+from models.ports import Deadline
 from models.recommender import Recommender
 from stream import settings as weft_settings
 from stream.contracts import decode_recommendation
@@ -337,3 +339,35 @@ def test_the_gathered_batch_is_bounded() -> None:
             await asyncio.wait_for(shop.processor.room(), 0.05)
 
     asyncio.run(main())
+
+
+def test_a_batch_whose_models_end_after_the_revocation_leaves_nothing_behind() -> None:
+    shop = Shop(reranker=OverlapReranker())
+    assert shop.reranker is not None
+    shop.reranker.failures = 1_000  # the list would be owed, and so queued
+    began, may_end = threading.Event(), threading.Event()
+    recommend = shop.processor._recommender.recommend
+
+    class Slow:
+        wants_rerank = True
+
+        def recommend(
+            self, histories: Sequence[History], deadline: Deadline
+        ) -> list[Recommendation]:
+            began.set()
+            may_end.wait()
+            return recommend(histories, deadline)
+
+    shop.processor._recommender = Slow()
+    shop.send("ana", item_id="i0")
+
+    async def script() -> None:
+        await asyncio.to_thread(began.wait)
+        await shop.processor.revoked(patience=1.0)
+        may_end.set()
+        await asyncio.sleep(0.1)
+        assert len(shop.processor._backlog) == 0
+        assert shop.delivery.records == []
+
+    drive(shop, script)
+    assert shop.acked == []

@@ -1,0 +1,98 @@
+"""What Weft changes about Faust, held without a broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from pathlib import Path
+from types import SimpleNamespace
+
+from faust.types import TP
+from intervaltree import IntervalTree
+
+from stream import settings as weft_settings
+from stream.app import ShopperApp
+from stream.changelog import Changelog, Read
+from stream.state import ShopperState
+from stream.transport import MendedConsumer
+
+CLICKS = TP("clicks", 0)
+
+
+def test_a_partition_that_leaves_takes_its_shoppers_along_and_the_new_ones_are_held(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        settings = weft_settings.load({}, data_dir=tmp_path)
+        table = ShopperApp(settings, 4).table
+        table[b"gone"] = ShopperState(offsets={"clicks": 5}).dumps()
+        changelog = Changelog({}, "changelog")
+        new = ShopperState(offsets={"clicks": 9}).dumps()
+        changelog.restored(table, Read({b"new": new}, {1: 10}), {b"gone": 0})
+        assert dict(table.items()) == {b"new": new}
+        assert changelog.positions == {1: 10}
+
+    asyncio.run(main())
+
+
+def consumer() -> MendedConsumer:
+    """A consumer of one partition, committed up to 10, without a connection."""
+    made = MendedConsumer.__new__(MendedConsumer)
+    made.app = SimpleNamespace(topics=SimpleNamespace(acks_enabled_for=lambda _topic: True))
+    made._moves, made._awaited, made._commit_every = 0, {}, None
+    made._gap, made._acked = defaultdict(IntervalTree), defaultdict(list)
+    made._acked_index = defaultdict(set)
+    made._read_offset = defaultdict(lambda: None, {CLICKS: 10})
+    made._committed_offset = defaultdict(lambda: None, {CLICKS: 10})
+    return made
+
+
+def drained(made: MendedConsumer, *offsets: int) -> list[int]:
+    delivered: list[int] = []
+
+    async def callback(message: SimpleNamespace) -> None:
+        delivered.append(message.offset)
+
+    async def main() -> None:
+        made.callback = callback
+        for offset in offsets:
+            await made._drain(CLICKS, SimpleNamespace(offset=offset, topic="clicks"), made._moves)
+
+    asyncio.run(main())
+    return delivered
+
+
+def test_a_jump_of_the_offsets_is_not_committed_over_before_it_is_looked_into() -> None:
+    made = consumer()
+    drained(made, 10, 20)
+    made._acked[CLICKS] = [10, 20]
+    assert made._new_offset(CLICKS) == 11
+
+
+def test_a_hole_that_was_looked_into_is_committed_over() -> None:
+    made = consumer()
+    drained(made, 10, 20)
+    asyncio.run(made.step_over(CLICKS, 11, 20))
+    made._acked[CLICKS] = [10, 20]
+    assert made._new_offset(CLICKS) == 21
+
+
+def test_after_a_rewind_only_the_awaited_record_and_what_follows_is_delivered() -> None:
+    made = consumer()
+    made._awaited[CLICKS] = 11
+    assert drained(made, 20, 21, 11, 12) == [11, 12]
+
+
+def test_what_was_read_moves_no_offset_once_reading_was_taken_elsewhere() -> None:
+    made = consumer()
+
+    async def callback(_message: SimpleNamespace) -> None:
+        made._moves += 1  # a rebalance during the delivery
+        made._read_offset[CLICKS] = 10
+
+    async def main() -> None:
+        made.callback = callback
+        await made._drain(CLICKS, SimpleNamespace(offset=15, topic="clicks"), made._moves)
+
+    asyncio.run(main())
+    assert made._read_offset[CLICKS] == 10
