@@ -22,8 +22,9 @@ from models.ports import FloatArray
 IntArray = NDArray[np.int64]
 Tokens = tuple[int, ...]
 
-#: A longer forward is split: attention and logits of this many tokens hold about 250 MB.
-MOST_TOKENS: Final = 768
+#: A longer forward is split, where the scorer does not ask for longer ones: the logits of so many
+#: tokens hold 100 MB, twice.
+MOST_TOKENS: Final = 512
 
 
 @dataclass(frozen=True, slots=True)

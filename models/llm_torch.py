@@ -50,7 +50,8 @@ class TorchScorer:
         self._model = model.eval().to(self._device)
         kind = {torch.float32: "fp32", torch.bfloat16: "bf16"}[self._dtype]
         self.name = f"{folder.name.lower()}-{kind}"
-        self.tokens_at_once = 384 if self._device.type == "cpu" else 4096
+        quick = self._dtype == torch.bfloat16
+        self.tokens_at_once = 4096 if self._device.type != "cpu" else 1024 if quick else 384
         self.tokenize = Tokenizer(folder / "tokenizer.json")
 
     @torch.inference_mode()

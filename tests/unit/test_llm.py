@@ -75,7 +75,7 @@ def test_a_branch_too_long_for_a_forward_is_run_in_parts() -> None:
     long = Branch((1, 2), tuple((n, n, n) for n in range(1000)))
     [found] = log_likelihoods(scorer, [long])
     assert max(scorer.forwards) <= MOST_TOKENS
-    assert len(scorer.forwards) == 3  # 383 continuations of two tokens beside the prefix fit one
+    assert len(scorer.forwards) == 4  # 255 continuations of two tokens beside the prefix fit one
     [alone] = log_likelihoods(CountingScorer(), [Branch((1, 2), ((900, 900, 900),))])
     assert found[900] == pytest.approx(alone[0])
     assert found.shape == (1000,)
