@@ -10,7 +10,7 @@ from models.ports import FloatArray
 
 #: The untuned LLM's share that validation chose: `python -m bench.fusion_weight --data
 #: amazon_beauty --users 2500` and `--data hm_sample`; docs/log.md has what they printed.
-GATE_WEIGHT: Final = 0.5
+GATE_WEIGHT: Final = 0.3
 
 
 def standardised(scores: FloatArray) -> FloatArray:

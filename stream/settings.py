@@ -86,7 +86,7 @@ class Settings:
         choices=("gate", "always", "never"),
     )
     rerank_weight: float = _setting(
-        0.5, "with rerank=always: weight of the LLM's score in the fusion", low=0.0, high=1.0
+        0.3, "with rerank=always: weight of the LLM's score in the fusion", low=0.0, high=1.0
     )
     deadline: float = _setting(
         2.0, "seconds a batch may take until its lists go out without the LLM", low=0.01, high=600
