@@ -25,7 +25,7 @@ from models.ports import Deadline, FloatArray, Reranker, RerankRequest
 GENERAL_KEPT: Final = 50_000
 #: Share of the newest measurement in the estimate of the time that a token takes.
 _NEWEST: Final = 0.3
-#: After a refusal the estimate shrinks so much, lest one slow moment refuse for ever.
+#: After a call that refused all the estimate shrinks so much, lest one slow moment refuse for ever.
 _FORGIVING: Final = 0.9
 
 
@@ -71,7 +71,8 @@ class LikelihoodReranker:
             general = self._general_branch(chunk)
             tokens = general.cost + sum(question.branch.cost for question in chunk)
             if tokens and tokens * self.seconds_per_token > deadline.remaining():
-                self.seconds_per_token *= _FORGIVING
+                if len(waiting) == len(requests):
+                    self.seconds_per_token *= _FORGIVING
                 break
             began = deadline.clock()
             ratios = self._ratios(chunk, general)

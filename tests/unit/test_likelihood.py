@@ -189,6 +189,16 @@ def test_one_slow_moment_does_not_refuse_for_ever() -> None:
     assert answer is not None
 
 
+def test_running_out_of_time_behind_some_answers_teaches_nothing_wrong() -> None:
+    reranker, _, clock = timed()
+    asked = [request(f"linen {n}", f"hat {n}") for n in range(20)]
+    for _ in range(50):
+        answers = reranker.score(asked, Deadline.after(3, clock))
+        assert answers[0] is not None
+        assert answers[-1] is None
+    assert reranker.seconds_per_token == pytest.approx(0.01)
+
+
 def test_a_failing_model_raises_and_the_next_call_works() -> None:
     scorer = CountingScorer()
     scorer.failures = 1
