@@ -9,7 +9,7 @@ import numpy as np
 from models.ports import FloatArray
 
 #: The untuned LLM's share that validation chose: `python -m bench.fusion_weight --data
-#: amazon_beauty --users 2500` and `--data hm_sample`; docs/log.md has what they printed.
+#: amazon_beauty --users 2500 --seed 1` and `--data hm_sample`; docs/log.md has what they printed.
 GATE_WEIGHT: Final = 0.3
 
 
