@@ -1,2 +1,1 @@
-"""Benchmarks: each prints a figure beside a reference of the same run. `python -m bench` runs
-all."""
+"""Benchmarks: each prints a figure beside a reference of the same run."""

@@ -6,6 +6,7 @@ reranker, whatever its size. Synchronous and without a clock; for one thread at 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -29,6 +30,8 @@ from models.ports import (
 )
 from models.queries import QueryVectors
 from models.retrieval import Signals, mean_vector, signals
+
+_log = logging.getLogger("weft.recommender")
 
 RETRIEVAL: Final = "retrieval"
 POPULARITY: Final = "popularity"
@@ -144,8 +147,9 @@ class Recommender:
         requests = [RerankRequest(_reads(d.history, stored), d.candidates) for d in asked]
         try:
             answers = self._reranker.score(requests, deadline)
-        except RerankerFailed:
-            return  # degrade: the retriever's lists go out, and say that they are
+        except RerankerFailed as error:  # degrade: the retriever's lists go out, and say so
+            _log.warning("the LLM failed, lists go out without it: %s", error)
+            return
         for draft, scores in zip(asked, answers, strict=True):
             draft.owed = scores is None
             if scores is not None and np.isfinite(scores).all():  # else it had its turn

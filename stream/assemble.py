@@ -60,8 +60,12 @@ def assemble(settings: Settings, say: Say, index_folder: Path | None = None) -> 
 
 
 def rerank_weight(settings: Settings) -> float:
-    """The LLM's share in the order; at 0 it is neither loaded nor asked."""
-    return {"gate": GATE_WEIGHT, "always": settings.rerank_weight, "never": 0.0}[settings.rerank]
+    """The LLM's share in the order; at 0 it is neither loaded nor asked.
+
+    The gate's weight was measured with the default LLM; another one has none yet.
+    """
+    gate = 0.0 if settings.llm else GATE_WEIGHT
+    return {"gate": gate, "always": settings.rerank_weight, "never": 0.0}[settings.rerank]
 
 
 def open_index(

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import resource
 import tempfile
 import threading
 import time
@@ -49,6 +50,7 @@ class _Figures:
     lists: int = 0
     reranked: int = 0
     latencies: list[float] = field(default_factory=list)  # ms
+    ready: float = 0.0  # seconds from the start of loading
 
 
 class Demo:
@@ -69,7 +71,7 @@ class Demo:
         self._emit = emit
         self._figures = _Figures()
         self._stopping = threading.Event()
-        self._sent: dict[str, float] = {}  # when a shopper's newest event went out
+        self._sent: dict[str, tuple[float, int]] = {}  # a shopper's newest event: when, its ts
         self._indexed: dict[str, float] = {}  # when the awaited product was in the index
         self._awaited = ""
         self._new: Item | None = None
@@ -98,8 +100,10 @@ class Demo:
 
     async def _play(self, address: str, seconds: float | None) -> None:
         worker = self._worker
+        began = time.monotonic()
         await worker.start()
         await worker.ready()
+        self._figures.ready = time.monotonic() - began
         await asyncio.to_thread(self._publish_catalogue)
         if self._stopping.is_set():
             return
@@ -176,7 +180,7 @@ class Demo:
         stored = items.get(event.item_id or "")
         if self._emit is None:
             self._view.happened(event, stored.item if stored else None)
-        self._sent[event.user_id] = time.monotonic()
+        self._sent[event.user_id] = time.monotonic(), event.ts
 
     def _names_of(self, topic: str) -> str:
         return self._settings.topic_prefix + topic
@@ -238,10 +242,7 @@ class Demo:
             return
         self._figures.lists += 1
         self._figures.reranked += made.recommendation.reranked
-        sent = self._sent.pop(made.user_id, None)
-        ms = None if sent is None else (time.monotonic() - sent) * 1000
-        if ms is not None:
-            self._figures.latencies.append(ms)
+        ms = self._time_since_event(made)
         if self._emit is not None:
             self._emit(value)
             return
@@ -250,6 +251,16 @@ class Demo:
         items = {item_id: held.item for item_id, held in stored.items()}
         self._view.recommended(made.user_id, made.recommendation, items, ms)
         self._show_first(made, ids)
+
+    def _time_since_event(self, made: PublishedList) -> float | None:
+        """Milliseconds, where this is the first list that knows the shopper's newest event."""
+        sent = self._sent.get(made.user_id)
+        if sent is None or made.as_of.ts < sent[1]:
+            return None
+        del self._sent[made.user_id]
+        ms = (time.monotonic() - sent[0]) * 1000
+        self._figures.latencies.append(ms)
+        return ms
 
     def _show_first(self, made: PublishedList, ids: Sequence[str]) -> None:
         if self._new is not None and self._new.item_id in ids:
@@ -271,6 +282,8 @@ class Demo:
             gate_weight=GATE_WEIGHT,
             p50_ms=None if p50 is None else float(p50),
             p99_ms=None if p99 is None else float(p99),
+            ready_s=figures.ready,
+            resident_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             dead_letters=self._worker.shoppers.counters.dead + self._worker.feed.tally.dead,
         )
 

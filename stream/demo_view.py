@@ -54,6 +54,8 @@ class Summary:
     p50_ms: float | None
     p99_ms: float | None
     dead_letters: int = 0
+    ready_s: float | None = None  # from the start of loading until events are taken
+    resident_mb: float | None = None  # of the whole process, at most
 
 
 def clean(text: str) -> str:
@@ -244,6 +246,9 @@ def _summary_rows(facts: Summary) -> list[tuple[str, str]]:
     ]
     if facts.p50_ms is not None and facts.p99_ms is not None:
         rows.append(("event to list", f"p50 {facts.p50_ms:.0f} ms, p99 {facts.p99_ms:.0f} ms"))
+    if facts.ready_s is not None and facts.resident_mb is not None:
+        words = f"ready in {facts.ready_s:.1f} s, {facts.resident_mb:,.0f} MB of memory at most"
+        rows.append(("process", words))
     if facts.dead_letters:
         rows.append(("dead letters", f"{facts.dead_letters:,}"))
     return rows

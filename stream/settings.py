@@ -41,7 +41,7 @@ class Settings:
     replicas: int = _setting(1, "replication factor of topics that Weft creates", low=1, high=9)
     partitioner: str = _setting(
         "murmur2_random",
-        "how keys map to partitions in your producers (librdkafka alone: consistent)",
+        "how your producers map keys to partitions",
         choices=("murmur2_random", "consistent_random"),
     )
     session_timeout: float = _setting(
