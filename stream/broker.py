@@ -6,10 +6,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from models.errors import BrokerUnavailable, InvalidSettings, MissingTopic, UnequalPartitions
 from stream.settings import Settings, kafka_config
@@ -181,7 +182,7 @@ class _Admin:
     def __init__(self, settings: Settings) -> None:
         self._address = settings.kafka
         self._complaint = ""
-        quiet = {"log_level": 0, "error_cb": self._complain}
+        quiet: dict[str, Any] = {"log_level": 0, "error_cb": self._complain}
         try:
             self.client = AdminClient({**kafka_config(settings), **quiet})
         except KafkaException as error:

@@ -109,6 +109,8 @@ class Follower:
 
     def _sort(self, message: Message, products: list[Product], ends: dict[int, int]) -> None:
         partition, offset, error = message.partition(), message.offset(), message.error()
+        if partition is None or offset is None:  # an error of the client, not of a partition
+            partition, offset = -1, -1
         if error is None:
             products.append(Product(partition, offset, message.key(), message.value()))
             ends.pop(partition, None)

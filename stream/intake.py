@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from models.errors import BrokerUnavailable
 
@@ -147,10 +147,10 @@ class KafkaGapReader:
             message = consumer.poll(0.2)
             if message is None:
                 continue
-            if message.error():
-                if message.error().name() == "_PARTITION_EOF":
+            if (error := message.error()) is not None:
+                if error.code() == KafkaError._PARTITION_EOF:
                     return None
-                raise KafkaException(message.error())
+                raise KafkaException(error)
             offset = message.offset()
             return offset if offset is not None and offset < before else None
         raise BrokerUnavailable("the broker did not answer in time while checking a gap")
