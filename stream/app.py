@@ -18,7 +18,7 @@ from typing import Any
 import faust
 from faust.types import TP
 
-from models.errors import RetryLater, WeftError
+from models.errors import RetryLater, UnequalPartitions
 from stream.changelog import Changelog, Read
 from stream.intake import Gap, GapReader, OffsetWatch, Verdict
 from stream.partition import partition_of
@@ -56,8 +56,9 @@ class ShopperApp:
         self._changelog = Changelog(kafka_config(settings), self._names.changelog)
         self._restoring = asyncio.Lock()
         self.ready = asyncio.Event()
-        self.app = MendedApp(settings.group, **_faust_settings(settings, partitions))
-        self.app.on_seek = self._watch.start
+        self._revocations = 0
+        self.app = MendedApp(self._names.member, **_faust_settings(settings, partitions))
+        self.app.on_seek = self._on_seek
         if embedded:
             self.app.fetch_wait_ms = 10
         raw = {
@@ -113,7 +114,7 @@ class ShopperApp:
         try:
             async for event in stream.noack().events():
                 await self._take(event)
-        except WeftError as error:  # Faust would ack the event and go on
+        except Exception as error:  # whatever it is, Faust would go on behind the event
             await self.app.crash(error)
             raise
 
@@ -182,7 +183,7 @@ class ShopperApp:
             )
         self._watch.accept(tp, offset)
         if first is not None:
-            await self.app.consumer.step_over(tp, first, offset)
+            self.app.consumer.step_over(tp, offset)
 
     @property
     def _counters(self) -> Counters:
@@ -191,7 +192,12 @@ class ShopperApp:
 
     # -- partitions come and go ----------------------------------------------------------
 
+    def _on_seek(self, tp: TP, offset: int | None) -> None:
+        if self.ready.is_set():  # no event is taken before its shopper's state is in
+            self._watch.start(tp, offset)
+
     async def _on_revoked(self, _app: Any, _revoked: set[TP], **_: Any) -> None:
+        self._revocations += 1
         self.ready.clear()
         self._watch.clear()
         if self._processor is not None:
@@ -206,27 +212,38 @@ class ShopperApp:
             await self.app.crash(error)
 
     async def _restore(self) -> None:
-        generation = self.app.consumer_generation_id
+        held = self._revocations, self.app.consumer_generation_id
         topic = self._names.changelog
         partitions = {tp.partition for tp in self.app.consumer.assignment() if tp.topic == topic}
-        read = await self._read(partitions, generation)
-        if read is None or generation != self.app.consumer_generation_id:
+        read = await self._read(partitions, held)
+        if read is None:
             return  # the partitions changed meanwhile, and with them comes another call
-        self._changelog.restored(
-            self.table, read, {key: self._partition(key) for key in self.table}
-        )
+        if any(self._partition(key) != place for key, place in read.places.items()):
+            raise UnequalPartitions(
+                "the shoppers' states were written with another count of partitions or another "
+                "partitioner: go back to it, or start with another WEFT_GROUP"
+            )
+        now_held = {key: self._partition(key) for key in self.table}
+        self._changelog.restored(self.table, read, now_held)
         assert self._processor is not None
         await self._processor.recovered()
-        self.ready.set()
-        _log.info("holding %d shoppers of partitions %s", len(self.table), sorted(partitions))
+        if self._holds(held):
+            self.ready.set()
+            _log.info("holding %d shoppers of partitions %s", len(self.table), sorted(partitions))
 
-    async def _read(self, partitions: set[int], generation: int) -> Read | None:
-        while generation == self.app.consumer_generation_id:
+    def _holds(self, held: tuple[int, int]) -> bool:
+        """Whether the partitions are still those of ``held``: revocations, generation."""
+        return held == (self._revocations, self.app.consumer_generation_id)
+
+    async def _read(self, partitions: set[int], held: tuple[int, int]) -> Read | None:
+        while self._holds(held):
             try:
-                return await asyncio.to_thread(self._changelog.read, partitions)
+                read = await asyncio.to_thread(self._changelog.read, partitions)
             except RetryLater as error:
                 _log.warning("%s; trying again", error)
                 await asyncio.sleep(1.0)
+            else:
+                return read if self._holds(held) else None
         return None
 
     def _partition(self, key: bytes) -> int:
@@ -251,8 +268,8 @@ def _faust_settings(settings: Settings, partitions: int) -> dict[str, Any]:
         "table_standby_replicas": 0,
         "web_enabled": False,
         "stream_wait_empty": False,
-        "stream_buffer_maxsize": 8192,
-        "broker_max_poll_records": 2000,
+        "stream_buffer_maxsize": 1024,
+        "broker_max_poll_records": 500,
         "broker_session_timeout": settings.session_timeout,
         "broker_heartbeat_interval": settings.session_timeout / 5,
         "broker_commit_every": 5000,

@@ -15,7 +15,8 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from models.errors import BrokerUnavailable
+from models.errors import BrokerUnavailable, Fatal
+from stream.delivery import HOPELESS
 
 _log = logging.getLogger("weft.changelog")
 
@@ -25,9 +26,10 @@ _TIMEOUT: Final = 30.0  # seconds without a record until the broker counts as go
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What was read: the newest bytes of each key, and per partition the next offset."""
+    """What was read: the newest bytes and the partition of each key, and where reading ended."""
 
     states: Mapping[bytes, bytes]
+    places: Mapping[bytes, int]
     positions: Mapping[int, int]
 
 
@@ -59,6 +61,8 @@ class Changelog:
             consumer.assign(places)
             return _to_the_end(consumer, {place.partition: place.offset for place in places})
         except KafkaException as error:
+            if error.args[0].code() in HOPELESS:
+                raise Fatal(f"the changelog {self.topic} cannot be read: {error}") from error
             raise BrokerUnavailable(f"cannot read the changelog {self.topic}: {error}") from error
         finally:
             consumer.close()
@@ -79,6 +83,7 @@ class Changelog:
 
 def _to_the_end(consumer: Consumer, positions: dict[int, int]) -> Read:
     states: dict[bytes, bytes] = {}
+    places: dict[bytes, int] = {}
     unread = set(positions)
     quiet_until = time.monotonic() + _TIMEOUT
     while unread:
@@ -91,6 +96,7 @@ def _to_the_end(consumer: Consumer, positions: dict[int, int]) -> Read:
                 key, value = message.key(), message.value()
                 if isinstance(key, bytes) and isinstance(value, bytes):
                     states[key] = value
+                    places[key] = partition
                 positions[partition] = offset + 1
                 quiet_until = time.monotonic() + _TIMEOUT
             elif error.code() == KafkaError._PARTITION_EOF:
@@ -100,4 +106,4 @@ def _to_the_end(consumer: Consumer, positions: dict[int, int]) -> Read:
                 raise KafkaException(error)
         if time.monotonic() > quiet_until:
             raise BrokerUnavailable(f"the changelog's end did not come in {_TIMEOUT:.0f} s")
-    return Read(states, positions)
+    return Read(states, places, positions)

@@ -18,6 +18,20 @@ _log = logging.getLogger("weft.delivery")
 _MESSAGE_TIMEOUT_MS: Final = 30_000
 
 
+#: Trying again cannot help: a person has to look.
+HOPELESS: Final = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError._AUTHENTICATION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One record to produce; ``value`` None is a tombstone, ``partition`` -1 the partitioner's."""
@@ -111,12 +125,6 @@ def _delivery_error(failures: Sequence[KafkaError], left: int) -> BrokerUnavaila
         return BrokerUnavailable(f"{left} records are still not on the broker")
     first = failures[0]
     words = f"{len(failures)} records were not delivered: {first.name()}: {first.str()}"
-    hopeless = {
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError._AUTHENTICATION,
-    }
-    if first.fatal() or first.code() in hopeless:
+    if first.fatal() or first.code() in HOPELESS:
         return Fatal(f"{words}; check the broker's limits and this client's permissions")
     return BrokerUnavailable(words)

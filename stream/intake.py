@@ -120,6 +120,7 @@ class KafkaGapReader:
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
+            "isolation.level": "read_uncommitted",  # as Faust's consumer reads
         }
         self._timeout = timeout
 

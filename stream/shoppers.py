@@ -317,6 +317,7 @@ class ShopperProcessor:
 
     async def recovered(self) -> None:
         """Rebuilds from the recovered table what is derived from it: popularity and backlog."""
+        epoch = self._epoch
         self._popularity.clear()
         self._backlog.clear()
         for count, (key, value) in enumerate(list(self._table.items())):
@@ -327,6 +328,8 @@ class ShopperProcessor:
             self._queue_if_due(key, state)
             if count % 200 == 0:  # the loop has heartbeats to send
                 await asyncio.sleep(0)
+                if epoch != self._epoch:  # revoked meanwhile: these shoppers are another's
+                    return
         self._arrived.set()  # wakes ``run`` for the backlog
 
     def _fill_backlog(self) -> None:

@@ -63,6 +63,11 @@ class TopicNames:
         return name.removeprefix(self.prefix)
 
     @property
+    def member(self) -> str:
+        """The consumer group: shops that share a broker by prefixes have one each."""
+        return self.prefix + self.group
+
+    @property
     def changelog(self) -> str:
         """The compacted topic that holds the newest state of every shopper."""
         return f"{self.group}-{self.prefix}shoppers-changelog"

@@ -9,8 +9,10 @@ all the same.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import faust
 from faust.tables import TableManager
@@ -20,6 +22,10 @@ from faust.types import TP
 
 #: Told where reading (re)starts: a partition's committed offset, or None before any commit.
 OnSeek = Callable[[TP, int | None], None]
+
+
+#: Seconds that a rewind's record is waited for; retention may have taken it meanwhile.
+_PATIENCE: Final = 5.0
 
 
 class PromptThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -38,7 +44,7 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._n_acked: int = 0
         self._moves = 0  # how often reading was taken elsewhere
-        self._awaited: dict[TP, int] = {}
+        self._awaited: dict[TP, tuple[int, float]] = {}  # the offset, and until when
 
     def _new_consumer_thread(self) -> PromptThread:
         return PromptThread(self, loop=self.loop, beacon=self.beacon)
@@ -47,7 +53,11 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
         """Goes back to the committed offsets, and says so to the app's ``on_seek``."""
         assignment = self.assignment()
         self._moves += 1
-        await super().perform_seek()
+        # Faust resumes the flow after each seek, and drops then what was delivered meanwhile
+        self.app.flow_control.suspend()
+        # Faust gives up silently after this long, and the worker would take nothing from then on
+        timeout = self.app.conf.broker_request_timeout / 2
+        await asyncio.wait_for(super().perform_seek(), timeout)
         self._moves += 1
         for tp in assignment:
             if not self._is_changelog_tp(tp):
@@ -68,16 +78,16 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
 
         What an older fetch still holds of the partition is skipped until that record comes.
         """
-        self._awaited[tp] = offset
+        self._awaited[tp] = offset, time.monotonic() + _PATIENCE
         await self.seek(tp, offset)
         self._read_offset[tp] = None
 
-    async def step_over(self, tp: TP, first: int, offset: int) -> None:
-        """Nothing is to be read from ``first`` up to ``offset``: the commit may pass it.
+    def step_over(self, tp: TP, offset: int) -> None:
+        """Nothing is to be read before ``offset``: the commit may pass what lies there.
 
         Faust takes every jump for such a hole, records that it dropped itself included.
         """
-        await self._add_gap(tp, first, offset - 1)
+        self._committed_offset[tp] = max(self._committed_offset[tp] or 0, offset)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
@@ -100,9 +110,10 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def _drain(self, tp: TP, message: Any, moves: int) -> None:
         offset = message.offset
-        if self._awaited.get(tp, offset) != offset:
+        awaited, until = self._awaited.get(tp, (offset, 0.0))
+        if offset != awaited and time.monotonic() < until:
             return
-        self._awaited.pop(tp, None)
+        self._awaited.pop(tp, None)  # it came, or never will: the intake looks again
         read = self._read_offset[tp]
         if read is not None and offset < read:
             return

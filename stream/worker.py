@@ -8,6 +8,7 @@ import logging
 import signal
 import time
 from pathlib import Path
+from typing import Final
 
 from models.errors import WeftError
 from stream.app import ShopperApp
@@ -24,6 +25,9 @@ from stream.shoppers import ShopperProcessor
 from stream.topics import PRODUCTS, TopicNames
 
 _log = logging.getLogger("weft.worker")
+
+#: Seconds without its partitions' states after which a worker no longer counts as alive.
+_RECOVERS_WITHIN: Final = 300.0
 
 
 class Worker:
@@ -45,6 +49,7 @@ class Worker:
         self._on_indexed = on_indexed
         self._stack = contextlib.AsyncExitStack()
         self._failed = asyncio.Event()
+        self._ready_at = time.monotonic()
         self.parts: Parts
         self.feed: CatalogueFeed
         self.shoppers: ShopperProcessor
@@ -99,7 +104,7 @@ class Worker:
             layout.partitions,
         )
         self.app.attach(self.shoppers, KafkaGapReader(config))
-        self._stack.callback(self.shoppers.close)
+        self._stack.push_async_callback(asyncio.to_thread, self.shoppers.close)
         self._serving = asyncio.create_task(self.shoppers.run())
         self._serving.add_done_callback(lambda _task: self._failed.set())
         self._stack.push_async_callback(self._end_serving)
@@ -130,7 +135,11 @@ class Worker:
             self._serving.result()
         if (reason := self.app.crashed()) is not None:
             raise reason
-        (self.settings.data_dir / "alive").touch()  # what the container's health check looks at
+        now = time.monotonic()
+        if self.app.ready.is_set():
+            self._ready_at = now
+        if now - self._ready_at < _RECOVERS_WITHIN:
+            (self.settings.data_dir / "alive").touch()  # what the health check looks at
 
     async def stop(self) -> None:
         """Ends all parts in order; what was not acked comes again to the next worker."""
@@ -148,7 +157,8 @@ def _follower(settings: Settings, parts: Parts, topic: str) -> Follower:
     if isinstance(parts.index, EdgeIndex):
         return IndexFollower(config, topic, parts.index)
     config["session.timeout.ms"] = int(settings.session_timeout * 1000)
-    return GroupFollower(config, topic, f"{settings.group}-{parts.index.identity}")
+    member = TopicNames(settings.topic_prefix, settings.group).member
+    return GroupFollower(config, topic, f"{member}-{parts.index.identity}")
 
 
 def run_worker(settings: Settings) -> None:

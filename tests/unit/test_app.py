@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +29,7 @@ def test_a_partition_that_leaves_takes_its_shoppers_along_and_the_new_ones_are_h
         table[b"gone"] = ShopperState(offsets={"clicks": 5}).dumps()
         changelog = Changelog({}, "changelog")
         new = ShopperState(offsets={"clicks": 9}).dumps()
-        changelog.restored(table, Read({b"new": new}, {1: 10}), {b"gone": 0})
+        changelog.restored(table, Read({b"new": new}, {b"new": 1}, {1: 10}), {b"gone": 0})
         assert dict(table.items()) == {b"new": new}
         assert changelog.positions == {1: 10}
 
@@ -72,15 +73,21 @@ def test_a_jump_of_the_offsets_is_not_committed_over_before_it_is_looked_into() 
 def test_a_hole_that_was_looked_into_is_committed_over() -> None:
     made = consumer()
     drained(made, 10, 20)
-    asyncio.run(made.step_over(CLICKS, 11, 20))
-    made._acked[CLICKS] = [10, 20]
+    made.step_over(CLICKS, 20)
+    made._acked[CLICKS] = [20]
     assert made._new_offset(CLICKS) == 21
 
 
 def test_after_a_rewind_only_the_awaited_record_and_what_follows_is_delivered() -> None:
     made = consumer()
-    made._awaited[CLICKS] = 11
+    made._awaited[CLICKS] = 11, time.monotonic() + 60
     assert drained(made, 20, 21, 11, 12) == [11, 12]
+
+
+def test_a_rewind_whose_record_never_comes_stops_nothing_for_ever() -> None:
+    made = consumer()
+    made._awaited[CLICKS] = 11, time.monotonic() - 1
+    assert drained(made, 20, 21) == [20, 21]
 
 
 def test_what_was_read_moves_no_offset_once_reading_was_taken_elsewhere() -> None:
