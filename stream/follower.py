@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -45,7 +46,7 @@ class Batch:
     ends: Mapping[int, int] | None = None
 
 
-class Follower:
+class Follower(ABC):
     """What both ways share. For one thread."""
 
     def __init__(self, config: Config, topic: str) -> None:
@@ -57,9 +58,9 @@ class Follower:
         self._behind: set[int] = set()  # partitions whose end was not reached since the start
         self._assigned = False
 
+    @abstractmethod
     def open(self) -> None:
         """Finds the place to go on from. Raises ``BrokerUnavailable``, ``MissingTopic``."""
-        raise NotImplementedError
 
     def read(self, limit: int, timeout: float) -> Batch:
         """The records that are there, at most ``limit``; waits ``timeout`` seconds for one."""
