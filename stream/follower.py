@@ -81,10 +81,10 @@ class Follower(ABC):
                 self._next[partition] = max(offset, self._next.get(partition, 0))
         self._behind.difference_update(batch.ends or ())
 
-    def settle(self, *, now: bool = False) -> None:
+    def settle(self, *, now: bool = False) -> None:  # noqa: B027 - a group commits by itself
         """Keeps the place if that is due, or ``now``."""
 
-    def rest(self) -> None:
+    def rest(self) -> None:  # noqa: B027 - only a group must be shown that one is alive
         """Between two tries of the same batch: shows the group that this one is alive."""
 
     def close(self) -> None:
