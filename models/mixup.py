@@ -1,0 +1,153 @@
+"""Mix-up: an item's one vector out of two sides, what its ID has learnt and what its title says.
+
+The title's side is there for any item the moment it has a title; the ID's side only once a bundle
+has trained it. So every strategy says what an item without a trained ID is: the title's side
+alone, in the same space. The paper (arXiv 2410.11327) mixes by a weighted average; the other
+strategies are ways to choose the weight, or not to need one.
+
+    strategy   the vector of an item with a trained ID
+    id         e                                  (nothing for an item without one)
+    title      t
+    average    unit((1 - a) e + a t), a fixed
+    count      the same, a = k / (k + the item's events while training)
+    beta       the same, a drawn from Beta(.5, .5) for each item and step while training, .5 after
+    gate       the same, a read off e, t and the count by a small network
+    concat     unit(W [e; t]), e left out now and then while training
+    score      [sqrt(1 - a) e; sqrt(a) t]: a cosine is then the weighted sum of both sides' cosines
+    residual   unit(t + g e), where e begins at nothing: the ID learns what the title cannot say
+
+e and t are unit vectors but in ``residual``, where e is as long as the evidence made it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+STRATEGIES: Final = (
+    "id", "title", "average", "count", "beta", "gate", "concat", "score", "residual",
+)  # fmt: skip
+
+#: Events at which an ID counts as much as the title, strategy ``count``.
+_HALF_WAY: Final = 8.0
+#: Share of the items whose ID is left out of a step, so that the title's side stands on its own.
+_ID_DROPOUT: Final = {"concat": 0.25, "residual": 0.1, "gate": 0.1}
+
+
+@dataclass(frozen=True, slots=True)
+class MixUpConfig:
+    """``title_dim``: length of a title vector; ``dim``: d of each side; ``a``: the title's weight.
+
+    ``hidden`` is the width of the title's network, 0 for a plain linear map.
+    """
+
+    strategy: str = "average"
+    title_dim: int = 384
+    dim: int = 128
+    hidden: int = 256
+    a: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.strategy not in STRATEGIES:
+            raise ValueError(f"no mix-up strategy {self.strategy!r}: {', '.join(STRATEGIES)}")
+
+    @property
+    def out_dim(self) -> int:
+        """Length of an item's vector: both sides stay apart in ``score``."""
+        return 2 * self.dim if self.strategy == "score" else self.dim
+
+
+class MixUp(nn.Module):
+    """Item vectors of ``items`` trained IDs; row 0 stands for an item without one.
+
+    ``counts`` (items + 1,) are the events of each while training, 0 where there were none: such an
+    ID has learnt nothing and is left out.
+    """
+
+    counts: Tensor
+
+    def __init__(self, config: MixUpConfig, items: int, counts: Tensor | None = None) -> None:
+        super().__init__()
+        self.config = config
+        d = config.dim
+        self.ids: nn.Embedding | None = None
+        if config.strategy != "title":
+            # sparse: a step's gradient is that of its own items, whatever the catalogue's size
+            self.ids = nn.Embedding(items + 1, d, sparse=True)
+            nn.init.normal_(self.ids.weight, std=0.0 if config.strategy == "residual" else 0.02)
+        self.title = _title_network(config) if config.strategy != "id" else None
+        self.gate = nn.Sequential(nn.Linear(2 * d + 1, 32), nn.GELU(), nn.Linear(32, 1))
+        self.concat = nn.Linear(2 * d, d)
+        if config.strategy != "gate":
+            self.gate = nn.Identity()  # type: ignore[assignment]
+        if config.strategy != "concat":
+            self.concat = nn.Identity()  # type: ignore[assignment]
+        self.strength = nn.Parameter(torch.tensor(1.0)) if config.strategy == "residual" else None
+        self.register_buffer("counts", torch.zeros(items + 1) if counts is None else counts.float())
+
+    def forward(self, rows: Tensor, titles: Tensor) -> Tensor:
+        """Unit vectors (k, out_dim) of ``rows`` (k,), whose title vectors are ``titles`` (k, t).
+
+        Where neither side is known (no trained ID, an all-zero title) the vector is zero.
+        """
+        strategy = self.config.strategy
+        t = None
+        if self.title is not None:
+            t = F.normalize(self.title(titles).float(), dim=-1) * _present(titles)
+        if self.ids is None:
+            assert t is not None
+            return t
+        known = (self.counts[rows] > 0).float()[:, None]
+        raw = self.ids(rows)
+        if t is None:
+            return F.normalize(raw, dim=-1) * known
+        if self.training and (dropout := _ID_DROPOUT.get(strategy)):
+            known = known * (torch.rand_like(known) >= dropout).float()
+        return self._mixed(rows, raw, t, known)
+
+    def _mixed(self, rows: Tensor, raw: Tensor, t: Tensor, known: Tensor) -> Tensor:
+        strategy = self.config.strategy
+        if strategy == "residual":
+            assert self.strength is not None
+            return F.normalize(t + self.strength * raw * known, dim=-1)
+        e = F.normalize(raw, dim=-1) * known
+        if strategy == "concat":
+            return F.normalize(self.concat(torch.cat([e, t], dim=-1)).float(), dim=-1)
+        a = self._weight(rows, e, t)
+        a = torch.where(known > 0, a, torch.ones_like(a))
+        a = torch.where(t.abs().sum(-1, keepdim=True) > 0, a, torch.zeros_like(a))
+        if strategy == "score":
+            return F.normalize(torch.cat([(1 - a).sqrt() * e, a.sqrt() * t], dim=-1), dim=-1)
+        return F.normalize((1 - a) * e + a * t, dim=-1)
+
+    def _weight(self, rows: Tensor, e: Tensor, t: Tensor) -> Tensor:
+        """The title's weight a (k, 1) of items with a trained ID."""
+        strategy, count = self.config.strategy, self.counts[rows][:, None]
+        if strategy == "count":
+            return _HALF_WAY / (_HALF_WAY + count)
+        if strategy == "beta" and self.training:
+            half = torch.full_like(count, 0.5)
+            return torch.distributions.Beta(half, half).sample()
+        if strategy == "gate":
+            seen = torch.cat([e, t, torch.log1p(count)], dim=-1)
+            return torch.sigmoid(self.gate(seen).float())
+        return torch.full_like(count, self.config.a)
+
+
+def _title_network(config: MixUpConfig) -> nn.Module:
+    if not config.hidden:
+        return nn.Linear(config.title_dim, config.dim)
+    return nn.Sequential(
+        nn.Linear(config.title_dim, config.hidden),
+        nn.GELU(),
+        nn.Linear(config.hidden, config.dim),
+    )
+
+
+def _present(titles: Tensor) -> Tensor:
+    """1 where there is a title (k, 1), 0 where the vector is all zero."""
+    return (titles.abs().sum(-1, keepdim=True) > 0).float()

@@ -1,0 +1,173 @@
+"""The sequence model: what a shopper looks for next, as one vector in the space of the items.
+
+Causal self-attention over the mixed vectors of the steps (SASRec, Kang and McAuley 2018,
+arXiv 1808.09781), with how each was reached and how long after the one before as further inputs. A
+shopper's vector and an item's are unit vectors of one space, so that the index's cosine is the
+model's score.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from models.mixup import MixUp, MixUpConfig
+
+#: Kinds as numbers; 0 pads.
+CLICK, PURCHASE, SEARCH = 1, 2, 3
+#: Upper ends in seconds of the buckets of time between a step and the one before it.
+_GAPS: Final = (60, 600, 3_600, 21_600, 86_400, 259_200, 604_800, 2_592_000, 7_776_000, 31_536_000)
+#: Buckets: 0 pads, 1 is a first step, 2 and on are ``_GAPS`` and what is longer.
+GAP_BUCKETS: Final = len(_GAPS) + 3
+
+
+def gap_buckets(ts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The bucket (l,) of the time between each of the ``ts`` (l,), epoch ms, and the one before."""
+    if len(ts) == 0:
+        return np.zeros(0, dtype=np.int64)
+    seconds = np.diff(ts) / 1000
+    later = np.searchsorted(np.array(_GAPS), seconds, side="left") + 2
+    return np.concatenate([[1], later]).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceConfig:
+    """Sizes of the model. ``members``: so many are trained apart and searched as one vector.
+
+    ``length``: the newest steps that are read; ``temperature``: of the softmax while training.
+    """
+
+    mixup: MixUpConfig = field(default_factory=MixUpConfig)
+    layers: int = 2
+    heads: int = 2
+    length: int = 20
+    dropout: float = 0.4
+    temperature: float = 0.07
+    members: int = 1
+
+    @property
+    def dim(self) -> int:
+        """d of the space: the members' vectors, side by side."""
+        return self.members * self.mixup.out_dim
+
+    def to_json(self) -> dict[str, Any]:
+        """For a manifest."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> SequenceConfig:
+        """The reverse. Raises ``TypeError`` or ``ValueError`` for what is no configuration."""
+        return cls(**{**told, "mixup": MixUpConfig(**told["mixup"])})
+
+
+class _Block(nn.Module):
+    """Attention and a feed-forward network, both behind a norm (pre-norm)."""
+
+    def __init__(self, d: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.before = nn.LayerNorm(d)
+        self.qkv = nn.Linear(d, 3 * d)
+        self.out = nn.Linear(d, d)
+        self.between = nn.LayerNorm(d)
+        self.feed = nn.Sequential(nn.Linear(d, 4 * d), nn.GELU(), nn.Linear(4 * d, d))
+
+    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
+        """(b, l, d) to the same; ``visible`` (b, 1, l, l)."""
+        b, length, d = x.shape
+        q, k, v = (
+            part.view(b, length, self.heads, -1).transpose(1, 2)
+            for part in self.qkv(self.before(x)).chunk(3, -1)
+        )
+        dropout = self.dropout if self.training else 0.0
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, dropout_p=dropout)
+        seen = seen.transpose(1, 2).reshape(b, length, d)
+        x = x + F.dropout(self.out(seen), self.dropout, self.training)
+        return x + F.dropout(self.feed(self.between(x)), self.dropout, self.training)
+
+
+class Member(nn.Module):
+    """One mix-up and one network over it."""
+
+    def __init__(self, config: SequenceConfig, items: int, counts: Tensor | None = None) -> None:
+        super().__init__()
+        self.config = config
+        d = config.mixup.out_dim
+        self.mixup = MixUp(config.mixup, items, counts)
+        self.places = nn.Embedding(config.length, d)
+        self.kinds = nn.Embedding(4, d, padding_idx=0)
+        self.gaps = nn.Embedding(GAP_BUCKETS, d, padding_idx=0)
+        for table in (self.kinds, self.gaps):
+            nn.init.zeros_(table.weight)
+        nn.init.normal_(self.places.weight, std=0.02)
+        self.blocks = nn.ModuleList(
+            _Block(d, config.heads, config.dropout) for _ in range(config.layers)
+        )
+        self.norm = nn.LayerNorm(d)
+
+    def states(self, inputs: Tensor, kinds: Tensor, gaps: Tensor) -> Tensor:
+        """What is looked for after each step: unit (b, l, out_dim).
+
+        ``inputs`` (b, l, out_dim) are the steps' vectors, padded at the left; ``kinds`` and
+        ``gaps`` (b, l) are 0 there. The newest step always has the last place.
+        """
+        b, length, d = inputs.shape
+        x = inputs * math.sqrt(d) + self.places.weight[-length:]
+        x = F.dropout(x + self.kinds(kinds) + self.gaps(gaps), self.config.dropout, self.training)
+        causal = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
+        itself = torch.eye(length, dtype=torch.bool, device=x.device)  # or padding sees nothing
+        visible = (causal & (kinds > 0)[:, None, :]) | itself
+        for block in self.blocks:
+            x = block(x, visible[:, None])
+        return self._split_unit(self.norm(x).float())
+
+    def _split_unit(self, x: Tensor) -> Tensor:
+        """Unit length; with ``score`` each side has its own, by the weight that it scores with."""
+        if self.config.mixup.strategy != "score":
+            return F.normalize(x, dim=-1)
+        e, t = x.chunk(2, -1)
+        a = self.config.mixup.a
+        sides = [(1 - a) ** 0.5 * F.normalize(e, dim=-1), a**0.5 * F.normalize(t, dim=-1)]
+        return torch.cat(sides, dim=-1)
+
+
+class SequenceModel(nn.Module):
+    """All members, searched as one: the cosine of their vectors side by side is the mean of theirs.
+
+    That is an ensemble which costs one search (of ``members`` times the length).
+    """
+
+    def __init__(self, config: SequenceConfig, items: int, counts: Tensor | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.members = nn.ModuleList(
+            Member(config, items, counts) for _ in range(config.members)
+        )
+
+    def item_vectors(self, rows: Tensor, titles: Tensor) -> Tensor:
+        """Unit (k, d) of ``rows`` (k,) with title vectors ``titles`` (k, t).
+
+        Row 0 is an item without a trained ID. Zero where nothing is known of the item.
+        """
+        sides = [member.mixup(rows, titles) for member in self.members]  # type: ignore[operator]
+        return F.normalize(torch.cat(sides, dim=-1), dim=-1)
+
+    def shopper_vectors(self, inputs: Tensor, kinds: Tensor, gaps: Tensor) -> Tensor:
+        """Unit (b, d): what is looked for after the last step. Arguments as ``Member.states``."""
+        return self.states(inputs, kinds, gaps)[:, -1]
+
+    def states(self, inputs: Tensor, kinds: Tensor, gaps: Tensor) -> Tensor:
+        """Unit (b, l, d), after each step."""
+        parts = inputs.chunk(len(self.members), -1)
+        found = [
+            member.states(F.normalize(part, dim=-1), kinds, gaps)  # type: ignore[operator]
+            for member, part in zip(self.members, parts, strict=True)
+        ]
+        return F.normalize(torch.cat(found, dim=-1), dim=-1)
