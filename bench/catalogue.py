@@ -16,6 +16,7 @@ from models.domain import Item
 from models.encoder import load_encoder
 from models.ports import TitleEncoder
 from models.vectors import CachedEncoder
+from models.zero_shot import ZeroShotSpace
 from stream.broker import EmbeddedBroker, ensure_topics
 from stream.catalogue import CatalogueProcessor, OnIndexed
 from stream.catalogue_feed import CatalogueFeed
@@ -75,7 +76,7 @@ def rig(on_indexed: OnIndexed | None = None) -> Iterator[Rig]:
         index = EdgeIndex(Path(folder) / "index", encoder.name, encoder.dim)
         processor = CatalogueProcessor(
             index,
-            cached,
+            ZeroShotSpace(cached),
             KafkaDelivery(config, settings.partitioner),
             TopicNames(),
             on_indexed=on_indexed,

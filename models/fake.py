@@ -160,6 +160,7 @@ class OverlapReranker:
     """
 
     name = "overlap"
+    needs_vectors = False
 
     def __init__(self, seconds: float = 0.0, sleep: Callable[[float], None] = _at_once) -> None:
         self.seconds = seconds

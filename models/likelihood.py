@@ -45,6 +45,8 @@ class LikelihoodReranker:
     most ``kept`` titles is remembered.
     """
 
+    needs_vectors = False
+
     def __init__(
         self, scorer: CausalScorer, seconds_per_token: float, kept: int = GENERAL_KEPT
     ) -> None:

@@ -1,18 +1,18 @@
-"""What the models need of the outside: three small ports, in the domain's own types.
+"""What the models need of the outside and of each other: small ports, in the domain's own types.
 
 Each has one contract suite under tests/contract that every adapter passes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.domain import Item, Step
+from models.domain import History, Item, Step
 
 FloatArray = NDArray[np.float32]
 
@@ -93,6 +93,45 @@ class TitleEncoder(Protocol):
         """Unit rows (len(texts), d), in the order of ``texts``."""
 
 
+class Space(Protocol):
+    """Where items and shoppers are vectors; what the index holds and is searched with.
+
+    Items may be asked for on another thread than queries and shoppers.
+    """
+
+    @property
+    def name(self) -> str:
+        """Identifies the index's content: vectors of two names never mix."""
+
+    @property
+    def dim(self) -> int:
+        """d, the length of a vector."""
+
+    @property
+    def label(self) -> str:
+        """What a list's ``model`` says of the retriever, e.g. ``…/recency-mean``."""
+
+    def item_vectors(self, items: Sequence[Item]) -> list[FloatArray | None]:
+        """Unit vectors (d,), None for an item that nothing is known of.
+
+        An item's vector depends on its id and its text alone.
+        """
+
+    def query_vectors(self, queries: Sequence[str]) -> dict[str, FloatArray]:
+        """The unit vector (d,) of each query; blank ones have none."""
+
+    def shopper_vectors(
+        self,
+        histories: Sequence[History],
+        items: Mapping[str, FloatArray],
+        queries: Mapping[str, FloatArray],
+    ) -> list[FloatArray | None]:
+        """For each history the unit vector (d,) to search for, None where nothing is known.
+
+        ``items`` has item vectors (d,) by id, as the index holds them, ``queries`` by the text.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
     """One step of a history as a reranker reads it: the item is None for a search."""
@@ -103,10 +142,15 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class RerankRequest:
-    """One shopper: the history, oldest first, and the candidates in the retriever's order."""
+    """One shopper: the history, oldest first, and the candidates in the retriever's order.
+
+    ``vectors`` are the candidates' (c of (d,)) in the space, as the index holds them, for a
+    reranker that says ``needs_vectors``; else it is empty.
+    """
 
     history: tuple[Read, ...]
     candidates: tuple[Item, ...]
+    vectors: tuple[FloatArray | None, ...] = ()
 
 
 class Reranker(Protocol):
@@ -115,6 +159,10 @@ class Reranker(Protocol):
     @property
     def name(self) -> str:
         """What a list's ``model`` says, e.g. ``smollm2-135m-instruct/likelihood``."""
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether a request must come with its candidates' vectors."""
 
     def score(
         self, requests: Sequence[RerankRequest], deadline: Deadline

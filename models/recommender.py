@@ -25,11 +25,10 @@ from models.ports import (
     Read,
     Reranker,
     RerankRequest,
+    Space,
     Stored,
-    TitleEncoder,
 )
-from models.queries import QueryVectors
-from models.retrieval import Signals, mean_vector, signals
+from models.retrieval import signals
 
 _log = logging.getLogger("weft.recommender")
 
@@ -48,7 +47,6 @@ class _Draft:
     """One shopper's list in the making; candidates are in the retriever's order."""
 
     history: History
-    known: Signals | None
     vector: FloatArray | None  # (d,), what to search for
     candidates: tuple[Item, ...] = ()
     scores: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))  # (candidates,)
@@ -56,6 +54,25 @@ class _Draft:
     reranked: bool = False
     owed: bool = False
     lines: list[RecommendedItem] = field(default_factory=list)
+
+
+class _Known:
+    """The items and vectors that a batch has read from the index so far, by item id."""
+
+    def __init__(self, stored: Mapping[str, Stored]) -> None:
+        self.stored: dict[str, Stored] = {}
+        self.vectors: dict[str, FloatArray] = {}  # (d,)
+        self.queries: Mapping[str, FloatArray] = {}
+        self._add(stored)
+
+    def look_up(self, index: ItemIndex, ids: Iterable[str]) -> None:
+        """Reads those of ``ids`` that are not known yet."""
+        if new := [i for i in _unique(ids) if i not in self.stored]:
+            self._add(index.get(new))
+
+    def _add(self, stored: Mapping[str, Stored]) -> None:
+        self.stored.update(stored)
+        self.vectors.update((i, s.vector) for i, s in stored.items() if s.vector is not None)
 
 
 class Recommender:
@@ -67,7 +84,7 @@ class Recommender:
     def __init__(
         self,
         index: ItemIndex,
-        encoder: TitleEncoder,
+        space: Space,
         popularity: Popularity,
         reranker: Reranker | None,
         weight: float,
@@ -75,13 +92,12 @@ class Recommender:
         candidates: int,
     ) -> None:
         self._index = index
-        self._queries = QueryVectors(encoder)
+        self._space = space
         self._popularity = popularity
         self._reranker = reranker if weight > 0 else None
         self._weight = weight
         self._list_size = list_size
         self._pool = max(candidates, list_size) if self.wants_rerank else list_size
-        self._name = f"{encoder.name}/recency-mean"
 
     @property
     def wants_rerank(self) -> bool:
@@ -96,25 +112,17 @@ class Recommender:
         Raises ``IndexUnavailable`` (retry).
         """
         ids = (step.item_id for history in histories for step in history.steps)
-        stored = self._index.get(_unique(ids))
-        drafts = self._understood(histories, stored)
+        known = _Known(self._index.get(_unique(ids)))
+        known.queries = self._space.query_vectors(
+            _unique(step.query for history in histories for step in history.steps)
+        )
+        vectors = self._space.shopper_vectors(histories, known.vectors, known.queries)
+        drafts = [_Draft(h, vector) for h, vector in zip(histories, vectors, strict=True)]
         self._retrieve([draft for draft in drafts if draft.vector is not None])
-        self._rerank(drafts, stored, deadline)
+        self._rerank(drafts, known, deadline)
         self._order(drafts)
         self._fill([draft for draft in drafts if len(draft.lines) < self._list_size])
-        return self._explained(drafts, stored)
-
-    def _understood(
-        self, histories: Sequence[History], stored: Mapping[str, Stored]
-    ) -> list[_Draft]:
-        """What is known of each shopper: the vectors of their items and of their words."""
-        items = {i: s.vector for i, s in stored.items() if s.vector is not None}
-        queries = self._queries.of(_unique(s.query for h in histories for s in h.steps))
-        drafts = []
-        for history in histories:
-            known = signals(history.steps, items, queries)
-            drafts.append(_Draft(history, known, None if known is None else mean_vector(known)))
-        return drafts
+        return self._explained(drafts, known)
 
     def _retrieve(self, drafts: Sequence[_Draft]) -> None:
         """The nearest items that the rules let through become the candidates."""
@@ -133,9 +141,7 @@ class Recommender:
             draft.scores = np.array([hits[row].score for row in new], dtype=np.float32)
             draft.seen = [(items[row], hits[row].score) for row in again]
 
-    def _rerank(
-        self, drafts: Sequence[_Draft], stored: Mapping[str, Stored], deadline: Deadline
-    ) -> None:
+    def _rerank(self, drafts: Sequence[_Draft], known: _Known, deadline: Deadline) -> None:
         """Fuses the LLM's scores with the retriever's, as far as the time goes."""
         asked = [draft for draft in drafts if draft.candidates]
         if self._reranker is None or not asked:
@@ -144,7 +150,7 @@ class Recommender:
             draft.owed = True
         if deadline.remaining() <= 0:
             return
-        requests = [RerankRequest(_reads(d.history, stored), d.candidates) for d in asked]
+        requests = self._requests(asked, known)
         try:
             answers = self._reranker.score(requests, deadline)
         except RerankerFailed as error:  # degrade: the retriever's lists go out, and say so
@@ -155,6 +161,19 @@ class Recommender:
             if scores is not None and np.isfinite(scores).all():  # else it had its turn
                 draft.scores = fuse(draft.scores, scores, self._weight)
                 draft.reranked = True
+
+    def _requests(self, asked: Sequence[_Draft], known: _Known) -> list[RerankRequest]:
+        """What the LLM is asked; the candidates' vectors are read where it needs them."""
+        if self._reranker is not None and self._reranker.needs_vectors:
+            known.look_up(self._index, (item.item_id for d in asked for item in d.candidates))
+        requests = []
+        for draft in asked:
+            reads = _reads(draft.history, known.stored)
+            vectors: tuple[FloatArray | None, ...] = ()
+            if self._reranker is not None and self._reranker.needs_vectors:
+                vectors = tuple(known.vectors.get(item.item_id) for item in draft.candidates)
+            requests.append(RerankRequest(reads, draft.candidates, vectors))
+        return requests
 
     def _order(self, drafts: Iterable[_Draft]) -> None:
         """The best candidates become lines; of equal ones the retriever's order holds."""
@@ -194,22 +213,23 @@ class Recommender:
             score = min([score, *(line.score for line in draft.lines[-1:])])
             draft.lines.append(RecommendedItem(item.item_id, score, reason, source))
 
-    def _explained(
-        self, drafts: Sequence[_Draft], stored: Mapping[str, Stored]
-    ) -> list[Recommendation]:
+    def _explained(self, drafts: Sequence[_Draft], known: _Known) -> list[Recommendation]:
         """The finished lists, each retrieved line with a reason of the shopper's own."""
-        found = [line.item_id for d in drafts for line in d.lines if line.source == RETRIEVAL]
-        known = {**self._index.get(_unique(found)), **stored}
+        known.look_up(
+            self._index,
+            (line.item_id for d in drafts for line in d.lines if line.source == RETRIEVAL),
+        )
         return [self._finished(draft, known) for draft in drafts]
 
-    def _finished(self, draft: _Draft, stored: Mapping[str, Stored]) -> Recommendation:
+    def _finished(self, draft: _Draft, known: _Known) -> Recommendation:
         own = [line for line in draft.lines if line.source == RETRIEVAL]
-        if draft.known is not None:
+        steps = draft.history.steps
+        if own and (told := signals(steps, known.vectors, known.queries)) is not None:
             ids = [line.item_id for line in own]
-            words = reasons.grounded(ids, draft.known, draft.history.steps, stored)
+            words = reasons.grounded(ids, told, steps, known.stored)
             own = [replace(line, reason=why) for line, why in zip(own, words, strict=True)]
         rest = [line for line in draft.lines if line.source != RETRIEVAL]
-        model = self._name
+        model = self._space.label
         if draft.reranked and self._reranker is not None:
             model = f"{model}+{self._reranker.name}"
         return Recommendation((*own, *rest), draft.reranked, model, draft.owed)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from models.fusion import GATE_WEIGHT
 from models.popularity import Popularity
-from models.ports import Reranker
+from models.ports import Reranker, Space
 from models.recommender import Recommender
 from models.vectors import CachedEncoder
+from models.zero_shot import ZeroShotSpace
 from stream.index_edge import EdgeIndex
 from stream.index_server import ServerIndex, connect
 from stream.settings import Settings
@@ -24,6 +25,7 @@ class Parts:
     """What a worker is made of, beside Kafka."""
 
     encoder: CachedEncoder
+    space: Space
     index: EdgeIndex | ServerIndex
     popularity: Popularity
     recommender: Recommender
@@ -49,14 +51,15 @@ def assemble(settings: Settings, say: Say, index_folder: Path | None = None) -> 
         settings.data_dir / "vectors.sqlite",
         say,
     )
-    index = open_index(settings, encoder.name, encoder.dim, index_folder)
+    space = ZeroShotSpace(encoder)
+    index = open_index(settings, space, index_folder)
     popularity = Popularity(settings.popularity_days)
     weight = rerank_weight(settings)
     reranker, candidates = _reranker(settings, say) if weight > 0 else (None, 0)
     recommender = Recommender(
-        index, encoder, popularity, reranker, weight, settings.list_size, candidates
+        index, space, popularity, reranker, weight, settings.list_size, candidates
     )
-    return Parts(encoder, index, popularity, recommender)
+    return Parts(encoder, space, index, popularity, recommender)
 
 
 def rerank_weight(settings: Settings) -> float:
@@ -69,9 +72,9 @@ def rerank_weight(settings: Settings) -> float:
 
 
 def open_index(
-    settings: Settings, encoder: str, dim: int, folder: Path | None = None
+    settings: Settings, space: Space, folder: Path | None = None
 ) -> EdgeIndex | ServerIndex:
-    """The item index for vectors (d,) of the encoder so named."""
+    """The item index for vectors of the space."""
     if settings.index == "server":
         client = connect(
             settings.qdrant_url,
@@ -79,8 +82,10 @@ def open_index(
             settings.qdrant_timeout,
             settings.qdrant_ca,
         )
-        return ServerIndex(client, settings.collection, encoder, dim)
-    return EdgeIndex(folder or settings.data_dir / "index" / settings.collection, encoder, dim)
+        return ServerIndex(client, settings.collection, space.name, space.dim)
+    return EdgeIndex(
+        folder or settings.data_dir / "index" / settings.collection, space.name, space.dim
+    )
 
 
 def _reranker(settings: Settings, say: Say) -> tuple[Reranker, int]:

@@ -1,6 +1,6 @@
 """The catalogue processor: records of ``products`` into the item index, retrievable at once.
 
-    products -> decoded -> text encoded, only if it changed -> index upsert
+    products -> decoded -> vector made, only if the text changed -> index upsert
                      └──> dead-letters
 
 A batch may come again, whole or in part, after any failure: the newest ``ts`` wins, a text that
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from models.domain import Item
 from models.errors import BadMessage
-from models.ports import FloatArray, ItemIndex, Stored, TitleEncoder
+from models.ports import FloatArray, ItemIndex, Space, Stored
 from stream.contracts import Tombstone, dead_letter_headers, decode_product
 from stream.delivery import Delivery, Record
 from stream.topics import DEAD_LETTERS, PRODUCTS, TopicNames
@@ -68,7 +68,7 @@ class CatalogueProcessor:
     def __init__(
         self,
         index: ItemIndex,
-        encoder: TitleEncoder,
+        space: Space,
         delivery: Delivery,
         names: TopicNames,
         *,
@@ -76,7 +76,7 @@ class CatalogueProcessor:
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._index = index
-        self._encoder = encoder
+        self._space = space
         self._delivery = delivery
         self._names = names
         self._on_indexed = on_indexed
@@ -150,17 +150,16 @@ class CatalogueProcessor:
     def _vectors(
         self, items: Sequence[Item], held: dict[str, Stored], tally: Tally
     ) -> list[FloatArray | None]:
-        """Each item's vector: the held one where the text is the same, None without a text."""
+        """Each item's vector: the held one where the same item has the same text."""
         known: dict[str, FloatArray] = {}
         for item in items:
             stored = held.get(item.item_id)
             if stored and stored.vector is not None and stored.item.text == item.text:
-                known[item.text] = stored.vector
-        texts = list(dict.fromkeys(i.text for i in items if i.text and i.text not in known))
-        if texts:
-            known.update(zip(texts, self._encoder.encode(texts), strict=True))
-            tally.encoded += len(texts)
-        return [known.get(item.text) for item in items]
+                known[item.item_id] = stored.vector
+        new = [item for item in items if item.item_id not in known]
+        found = dict(zip((i.item_id for i in new), self._space.item_vectors(new), strict=True))
+        tally.encoded += len({item.text for item in new if item.text})
+        return [known.get(item.item_id, found.get(item.item_id)) for item in items]
 
     def _dead_letter(self, product: Product, error: BadMessage) -> Record:
         source = self._names.of(PRODUCTS)

@@ -204,7 +204,8 @@ class Demo:
     def _time_arrival(self, entry: Entry, item: Item) -> tuple[float | None, int | None]:
         """(ms from produce to the search that finds the item, its place in that search)."""
         parts = self._worker.parts
-        (query,) = parts.encoder.encode([item.text])
+        (vector,) = parts.space.item_vectors([item])
+        query = np.zeros(parts.space.dim, np.float32) if vector is None else vector
         publisher = Publisher(self._settings)
         began = time.monotonic()
         publisher.publish([entry])

@@ -77,7 +77,7 @@ class Worker:
         names = TopicNames(self.settings.topic_prefix, self.settings.group)
         parts = self.parts
         processor = CatalogueProcessor(
-            parts.index, parts.encoder, delivery, names, on_indexed=self._on_indexed
+            parts.index, parts.space, delivery, names, on_indexed=self._on_indexed
         )
         loop = asyncio.get_running_loop()
 

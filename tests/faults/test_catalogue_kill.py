@@ -12,6 +12,7 @@ from confluent_kafka import Producer
 
 from models.domain import Item
 from models.fake import HashEncoder
+from models.zero_shot import ZeroShotSpace
 from stream.broker import EmbeddedBroker, ensure_topics
 from stream.catalogue import CatalogueProcessor
 from stream.catalogue_feed import CatalogueFeed
@@ -39,7 +40,7 @@ def feed_of(bootstrap: str, folder: Path) -> tuple[EdgeIndex, CatalogueFeed]:
     index = EdgeIndex(folder, encoder.name, encoder.dim)
     config = {"bootstrap.servers": bootstrap}
     delivery = KafkaDelivery(config, "murmur2_random")
-    processor = CatalogueProcessor(index, encoder, delivery, TopicNames())
+    processor = CatalogueProcessor(index, ZeroShotSpace(encoder), delivery, TopicNames())
     return index, CatalogueFeed(processor, IndexFollower(config, "products", index), batch=64)
 
 

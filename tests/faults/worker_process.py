@@ -15,6 +15,7 @@ from models.domain import Item
 from models.fake import HashEncoder, MemoryIndex
 from models.popularity import Popularity
 from models.recommender import Recommender
+from models.zero_shot import ZeroShotSpace
 from stream import settings as weft_settings
 from stream.app import ShopperApp
 from stream.delivery import KafkaDelivery
@@ -43,7 +44,7 @@ async def main(bootstrap: str, group: str, data_dir: Path) -> None:
     items = catalogue()
     index.upsert(items, list(encoder.encode([item.text for item in items])))
     popularity = Popularity(7)
-    recommender = Recommender(index, encoder, popularity, None, 0.0, 10, 20)
+    recommender = Recommender(index, ZeroShotSpace(encoder), popularity, None, 0.0, 10, 20)
     app = ShopperApp(settings, partitions=4)
     delivery = KafkaDelivery(kafka_config(settings), settings.partitioner)
     processor = ShopperProcessor(settings, app.table, recommender, popularity, delivery, 4)

@@ -14,6 +14,7 @@ from models.domain import Item
 from models.errors import IndexFull, IndexUnavailable, MissingTopic
 from models.fake import HashEncoder, MemoryIndex
 from models.ports import ItemIndex
+from models.zero_shot import ZeroShotSpace
 from stream.broker import EmbeddedBroker, ensure_topics
 from stream.catalogue import CatalogueProcessor, Tally
 from stream.catalogue_feed import CatalogueFeed
@@ -66,7 +67,7 @@ class Broker:
         failures: list[BaseException] | None = None,
     ) -> CatalogueFeed:
         delivery = KafkaDelivery({"bootstrap.servers": self.settings.kafka}, "murmur2_random")
-        processor = CatalogueProcessor(index, encoder, delivery, self.names)
+        processor = CatalogueProcessor(index, ZeroShotSpace(encoder), delivery, self.names)
         on_error = None if failures is None else failures.append
         feed = CatalogueFeed(processor, follower, on_error=on_error)
         feed.start()

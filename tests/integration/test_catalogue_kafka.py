@@ -10,6 +10,7 @@ from confluent_kafka import Producer
 
 from models.domain import Item
 from models.fake import HashEncoder
+from models.zero_shot import ZeroShotSpace
 from stream.catalogue import CatalogueProcessor, Tally
 from stream.catalogue_feed import CatalogueFeed
 from stream.contracts import encode_product
@@ -67,7 +68,7 @@ def test_transactions_are_read_to_their_end_and_a_restart_goes_on_there(
         else:
             follower = GroupFollower(config, topic, f"{names.prefix}catalogue")
         delivery = KafkaDelivery(config, "murmur2_random")
-        processor = CatalogueProcessor(index, encoder, delivery, names)
+        processor = CatalogueProcessor(index, ZeroShotSpace(encoder), delivery, names)
         feed = CatalogueFeed(processor, follower)
         feed.start()
         assert feed.wait_until_caught_up(60)

@@ -11,6 +11,8 @@ import pytest
 from models.domain import Item
 from models.errors import BrokerUnavailable, IndexUnavailable
 from models.fake import HashEncoder, MemoryIndex
+from models.ports import FloatArray
+from models.zero_shot import ZeroShotSpace
 from stream.catalogue import CatalogueProcessor, Product, Tally
 from stream.contracts import encode_product
 from stream.delivery import Record
@@ -54,7 +56,7 @@ class Shop:
     def processor(self) -> CatalogueProcessor:
         return CatalogueProcessor(
             self.index,
-            self.encoder,
+            ZeroShotSpace(self.encoder),
             self.outbox,
             TopicNames("shop-"),
             on_indexed=lambda ids, _: self.heard.extend(ids),
@@ -183,3 +185,24 @@ def test_a_batch_tried_again_after_an_outage_loses_nothing(shop: Shop, failing: 
 def test_an_empty_batch_asks_nothing_of_the_encoder(shop: Shop) -> None:
     assert shop.process() == Tally()
     assert shop.encoder.encoded == 0
+
+
+class ByIdSpace(ZeroShotSpace):
+    """A space where an item's vector depends on its id too, as in a trained one."""
+
+    def item_vectors(self, items: Sequence[Item]) -> list[FloatArray | None]:
+        return list(self._encoder.encode([f"{item.item_id} {item.text}" for item in items]))
+
+
+def test_a_held_vector_serves_only_the_same_item_with_the_same_text() -> None:
+    shop = Shop()
+    space = ByIdSpace(shop.encoder)
+    processor = CatalogueProcessor(shop.index, space, shop.outbox, TopicNames(), now_ms=lambda: NOW)
+    processor.process([shop.record(DRESS)])
+    cheaper, twin = replace(DRESS, price=9.5, ts=NOW + 1), replace(DRESS, item_id="d2", ts=NOW + 1)
+    processor.process([shop.record(cheaper), shop.record(twin)])
+    held = shop.index.get(["d1", "d2"])
+    for item_id in held:
+        assert held[item_id].vector == pytest.approx(
+            HashEncoder().encode([f"{item_id} {DRESS.title}"])[0]
+        )

@@ -13,6 +13,7 @@ from models.fake import HashEncoder, ManualClock, MemoryIndex, OverlapReranker
 from models.popularity import Popularity
 from models.ports import Deadline, FloatArray, Hit, RerankRequest, Stored
 from models.recommender import Recommender
+from models.zero_shot import ZeroShotSpace
 
 NOW = 1_700_000_000_000
 SHELF = {
@@ -51,8 +52,9 @@ class ScriptedReranker:
 
     name = "scripted"
 
-    def __init__(self, likes: dict[str, float]) -> None:
+    def __init__(self, likes: dict[str, float], needs_vectors: bool = False) -> None:
         self.likes = likes
+        self.needs_vectors = needs_vectors
         self.requests: list[RerankRequest] = []
 
     def score(
@@ -80,7 +82,13 @@ class Shop:
         for age, (item_id, title) in enumerate(reversed(SHELF.items())):
             self.add(item_id, title, ts=NOW + age)
         self.recommender = Recommender(
-            self.index, self.encoder, self.popularity, reranker, weight, list_size, candidates
+            self.index,
+            ZeroShotSpace(self.encoder),
+            self.popularity,
+            reranker,
+            weight,
+            list_size,
+            candidates,
         )
 
     def add(self, item_id: str, title: str, ts: int = NOW, in_stock: bool = True) -> None:
@@ -310,3 +318,21 @@ def test_a_query_is_encoded_once_and_a_blank_one_never() -> None:
 
 def test_no_shoppers_no_lists() -> None:
     assert Shop().lists() == []
+
+
+def test_a_reranker_that_needs_vectors_gets_each_candidates_as_the_index_holds_it() -> None:
+    asked = ScriptedReranker({}, needs_vectors=True)
+    shop = Shop(asked)
+    before = shop.index.gets
+    shop.lists(clicked("d1"))
+    (request,) = asked.requests
+    assert len(request.candidates) == len(request.vectors) > 0
+    for item, vector in zip(request.candidates, request.vectors, strict=True):
+        assert vector == pytest.approx(shop.encoder.encode([item.text])[0])
+    assert shop.index.gets - before == 2  # the history's items; the candidates', reasons included
+
+
+def test_a_reranker_that_needs_none_gets_none() -> None:
+    asked = ScriptedReranker({})
+    Shop(asked).lists(clicked("d1"))
+    assert asked.requests[0].vectors == ()

@@ -16,6 +16,7 @@ from models.fake import HashEncoder, MemoryIndex, OverlapReranker
 from models.popularity import Popularity
 from models.ports import Deadline
 from models.recommender import Recommender
+from models.zero_shot import ZeroShotSpace
 from stream import settings as weft_settings
 from stream.contracts import decode_recommendation
 from stream.fake import MemoryDelivery
@@ -49,7 +50,8 @@ class Shop:
         )
         popularity = Popularity(7)
         weight = 0.5 if self.reranker else 0.0
-        recommender = Recommender(self.index, self.encoder, popularity, self.reranker, weight, 3, 5)
+        space = ZeroShotSpace(self.encoder)
+        recommender = Recommender(self.index, space, popularity, self.reranker, weight, 3, 5)
         self.processor = ShopperProcessor(
             settings, self.table, recommender, popularity, self.delivery, PARTITIONS
         )
