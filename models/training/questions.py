@@ -1,0 +1,162 @@
+"""Questions that a model is asked of a log: given these events, what comes next?
+
+Three protocols, all over the arrays of ``models/training/log.py``. A question has one target; a
+basket (several events of one shopper at one ts) is several questions with one history, all of it
+before the basket.
+
+    shopper's events   ─────────────────────────────┬──────────┬────────┬─▶
+    last ("leave-one-out")   training               │ validate │  test  │   by position
+    time                     training       │ validate     │     test       by ts, all shoppers alike
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.evaluation import Groups, Values
+from models.training.log import TrainingLog
+
+_SCORED: int = 256  # questions a block of scores
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """q questions: history is events ``starts:ends`` of the log, ``targets`` are rows (q,)."""
+
+    shoppers: Groups
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    targets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def sample(self, count: int, seed: int) -> Questions:
+        """At most ``count`` of them, in their order."""
+        if count >= len(self):
+            return self
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
+        return self.take(chosen)
+
+    def take(self, which: NDArray[np.int64] | NDArray[np.bool_]) -> Questions:
+        """Those at positions, or where true."""
+        return Questions(
+            self.shoppers[which], self.starts[which], self.ends[which], self.targets[which]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """``ends`` (shoppers,) is where each one's training events end; then what is asked."""
+
+    ends: NDArray[np.int64]
+    validation: Questions
+    test: Questions
+    words: str
+
+
+def last_events(log: TrainingLog, shortest: int = 3) -> Split:
+    """Leave-one-out: the last event is the test, the one before it the validation.
+
+    For comparison with papers only: the training events of one shopper are later than the test
+    events of another. Shoppers with fewer than ``shortest`` events are trained on whole.
+    """
+    starts, stops = log.offsets[:-1], log.offsets[1:]
+    asked = np.flatnonzero(stops - starts >= shortest)
+    ends = stops.copy()
+    ends[asked] -= 2
+
+    def before(back: int) -> Questions:
+        at = stops[asked] - back
+        targets = np.asarray(log.rows)[at].astype(np.int64)
+        found = Questions(asked.astype(np.int64), starts[asked], at, targets)
+        return found.take(targets <= log.items)
+
+    return Split(ends, before(2), before(1), "leave-one-out: the last event, the one before it")
+
+
+def by_time(log: TrainingLog, validation: float = 0.1, test: float = 0.2) -> Split:
+    """Global time: the last ``test`` of the events are the test, ``validation`` of them before it.
+
+    Boundaries are ts, so that no basket is cut. Asked are the events on items that the shopper
+    has not had before, by shoppers with a history.
+    """
+    ts = np.asarray(log.ts)
+    ordered = np.sort(ts)
+    last = len(ordered) - 1
+    first_test = ordered[min(int(len(ts) * (1 - test)), last)] if test else ordered[-1] + 1
+    place = min(int(len(ts) * (1 - test - validation)), last)
+    first_validation = ordered[place] if validation else first_test
+    ends = np.array(
+        [
+            start + np.searchsorted(ts[start:stop], first_validation)
+            for start, stop in zip(log.offsets[:-1], log.offsets[1:], strict=True)
+        ],
+        dtype=np.int64,
+    )
+    found = [
+        _between(log, ts, first_validation, first_test),
+        _between(log, ts, first_test, int(ordered[-1]) + 1),
+    ]
+    words = f"global time: validation from {first_validation}, test from {first_test} (epoch ms)"
+    return Split(ends, found[0], found[1], words)
+
+
+def _between(log: TrainingLog, ts: NDArray[np.int64], first: int, stop: int) -> Questions:
+    """Each new item that a shopper reached at ``first`` <= ts < ``stop``, asked before its ts."""
+    rows = np.asarray(log.rows)
+    found: list[tuple[int, int, int, int]] = []
+    for shopper, (start, end) in enumerate(zip(log.offsets[:-1], log.offsets[1:], strict=True)):
+        mine = ts[start:end]
+        low, high = np.searchsorted(mine, [first, stop])
+        for place in range(int(low), int(high)):
+            before = int(np.searchsorted(mine, mine[place]))  # the basket's begin
+            row = int(rows[start + place])
+            if before == 0 or row > log.items:
+                continue
+            if row in rows[start : start + before]:
+                continue
+            found.append((shopper, int(start), int(start) + before, row))
+    table = np.array(found, dtype=np.int64).reshape(-1, 4)
+    return Questions(table[:, 0], table[:, 1], table[:, 2], table[:, 3])
+
+
+def ranks(
+    log: TrainingLog, questions: Questions, shoppers: Tensor, items: Tensor
+) -> Values:
+    """Ranks (q,) of the targets among all items, 0 the best; a tie has the mean of its ranks.
+
+    ``shoppers`` (q, d) against ``items`` (1 + n, d), row 0 no item. What a shopper had before is
+    left out, as the live rules do with what was bought; the target never is.
+    """
+    rows = np.asarray(log.rows)
+    found = np.empty(len(questions))
+    for begin in range(0, len(questions), _SCORED):
+        end = min(begin + _SCORED, len(questions))
+        scores = shoppers[begin:end] @ items.T
+        scores[:, 0] = -torch.inf
+        targets = torch.from_numpy(questions.targets[begin:end])[:, None]
+        wanted = scores.gather(1, targets)
+        for place in range(begin, end):
+            had = rows[questions.starts[place] : questions.ends[place]]
+            scores[place - begin, had[had <= log.items].astype(np.int64)] = -torch.inf
+        scores.scatter_(1, targets, wanted)
+        above = (scores > wanted).sum(1)
+        equal = (scores == wanted).sum(1)
+        found[begin:end] = (above + (equal - 1) / 2).numpy()
+    return found
+
+
+def hits(ranks: Values, k: int = 10) -> Values:
+    """HR@k of each question (one target, so Recall@k as well)."""
+    return (ranks < k).astype(np.float64)
+
+
+def gains(ranks: Values, k: int = 10) -> Values:
+    """NDCG@k of each question."""
+    return np.where(ranks < k, 1 / np.log2(ranks + 2), 0.0)

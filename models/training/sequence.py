@@ -1,0 +1,347 @@
+"""Trains one member of the sequence model: every position predicts the next item.
+
+The softmax runs over a step's own items: the positives of the batch, and as many again drawn
+evenly from the catalogue. A positive of the batch is there as often as it is popular, so its logit
+is lessened by the log of its chance to be there (sampling-bias correction, Yi et al. 2019,
+doi 10.1145/3298689.3346996), by ``correction``. Nothing grows with shoppers times items.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from models.sequence import Member, SequenceConfig, SequenceModel, gap_buckets
+from models.training.checkpoint import keep, kept
+from models.training.log import TrainingLog
+from models.training.progress import Progress
+from models.training.questions import Questions, gains, hits, ranks
+
+_log = logging.getLogger("weft.training")
+
+_ROWS: Final = 8192  # rows of the item table made at once
+_ASKED: Final = 1024  # questions encoded at once
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceTraining:
+    """How to train. ``correction`` 0 leaves the sampling's bias in, 1 takes it out.
+
+    Ends after ``epochs``, or when validation has not gained for ``patience`` looks; it is looked
+    at every ``every`` epochs, on ``asked`` questions.
+    """
+
+    epochs: int = 24
+    batch: int = 512
+    negatives: int = 2048
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    correction: float = 0.0
+    every: int = 2
+    patience: int = 4
+    asked: int = 4000
+    seed: int = 0
+    label_smoothing: float = 0.0
+    mask: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """b windows of l steps, padded at the left with 0; ``targets`` is the row after each step."""
+
+    rows: Tensor  # (b, l)
+    kinds: Tensor
+    gaps: Tensor
+    targets: Tensor  # 0 where the next event is no item, or there is none
+
+
+class Windows:
+    """The training events cut to windows of at most ``length`` + 1; each event is a target once."""
+
+    def __init__(self, log: TrainingLog, ends: NDArray[np.int64], length: int) -> None:
+        self._log = log
+        self._length = length
+        starts, sizes = log.offsets[:-1], ends - log.offsets[:-1]
+        many = np.maximum(0, -(-(sizes - 1) // length))  # windows a shopper
+        shopper = np.repeat(np.arange(len(starts)), many)
+        nth = np.arange(len(shopper)) - np.repeat(np.cumsum(many) - many, many)
+        self.stops = ends[shopper] - nth * length
+        self.begins = np.maximum(starts[shopper], self.stops - length - 1)
+
+    def __len__(self) -> int:
+        return len(self.stops)
+
+    def batches(self, size: int, rng: np.random.Generator) -> Iterator[Batch]:
+        """All windows once, in an order of the generator's; alike lengths together."""
+        order = rng.permutation(len(self))
+        lengths = self.stops[order] - self.begins[order]
+        stretch = size * 16  # sorted within stretches: little padding, and still mixed
+        cut: list[NDArray[np.int64]] = []
+        for at in range(0, len(order), stretch):
+            part = order[at : at + stretch][np.argsort(lengths[at : at + stretch], kind="stable")]
+            cut += [part[i : i + size] for i in range(0, len(part), size)]
+        for place in rng.permutation(len(cut)):
+            yield self._batch(cut[place])
+
+    def _batch(self, which: NDArray[np.int64]) -> Batch:
+        begins, stops = self.begins[which], self.stops[which]
+        rows, kinds, gaps = gathered(self._log, begins, stops - 1, self._length)
+        after, _, _ = gathered(self._log, begins + 1, stops, self._length)
+        after[after > self._log.items] = 0  # a search is nothing to recommend
+        return Batch(rows, kinds, gaps, after)
+
+
+def gathered(
+    log: TrainingLog, starts: NDArray[np.int64], ends: NDArray[np.int64], length: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, kinds and gaps (b, l) of events ``starts:ends`` (b,), the newest ``length`` of each."""
+    starts = np.maximum(starts, ends - length)
+    width = max(int((ends - starts).max(initial=1)), 1)
+    places = ends[:, None] - width + np.arange(width)
+    inside = places >= starts[:, None]
+    places = np.where(inside, places, starts[:, None].clip(0, len(log.rows) - 1))
+    rows = np.where(inside, log.rows[places], 0).astype(np.int64)
+    kinds = np.where(inside, log.kinds[places], 0).astype(np.int64)
+    ts = np.where(inside, log.ts[places], 0)
+    gaps = np.stack([gap_buckets(row) for row in ts]) if len(ts) else np.zeros((0, width), np.int64)
+    first = inside & (np.cumsum(inside, axis=1) == 1)
+    gaps = np.where(first, 1, np.where(inside, gaps, 0))
+    return torch.from_numpy(rows), torch.from_numpy(kinds), torch.from_numpy(gaps)
+
+
+class Titles:
+    """Title vectors by row: in memory when they are few, from the disk when they are many."""
+
+    def __init__(self, log: TrainingLog, most: int = 200_000) -> None:
+        few = len(log.titles) <= most
+        self._whole = torch.from_numpy(np.asarray(log.titles, np.float32)) if few else None
+        self._mapped = log.titles
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(k, t) of rows (k,)."""
+        if self._whole is not None:
+            return self._whole[rows]
+        return torch.from_numpy(self._mapped[rows.numpy()].astype(np.float32))
+
+
+def train_member(
+    log: TrainingLog,
+    ends: NDArray[np.int64],
+    validation: Questions,
+    config: SequenceConfig,
+    how: SequenceTraining,
+    work: Path,
+    progress: Progress,
+) -> Member:
+    """One trained member; the weights are those of the best look at validation.
+
+    After a kill a second call goes on from the last whole epoch, to the same weights.
+    """
+    torch.manual_seed(how.seed)
+    member = Member(config, log.items, torch.from_numpy(_counted(log, ends)))
+    run = _Run(log, ends, validation.sample(how.asked, 1), member, how, progress)
+    state = kept(work)
+    if state is not None:
+        run.load(state)
+    while not run.ended:
+        run.epoch()
+        keep(work, run.state())
+    member.load_state_dict(run.best)
+    return member.eval()
+
+
+class _Run:
+    """A training under way."""
+
+    def __init__(
+        self,
+        log: TrainingLog,
+        ends: NDArray[np.int64],
+        validation: Questions,
+        member: Member,
+        how: SequenceTraining,
+        progress: Progress,
+    ) -> None:
+        self.log, self.member, self.how, self.progress = log, member, how, progress
+        self.validation = validation
+        self.windows = Windows(log, ends, member.config.length)
+        self.titles = Titles(log)
+        sparse = [p for n, p in member.named_parameters() if n == "mixup.ids.weight"]
+        dense = [p for n, p in member.named_parameters() if n != "mixup.ids.weight"]
+        self.optimisers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(dense, lr=how.lr, weight_decay=how.weight_decay)
+        ]
+        if sparse:
+            self.optimisers.append(torch.optim.SparseAdam(sparse, lr=how.lr))
+        chances = _counted(log, ends).astype(np.float64)
+        self.chances = torch.from_numpy(chances / max(chances.sum(), 1)).float()
+        self.done = 0
+        self.score = -1.0
+        self.waited = 0
+        self.best: dict[str, Tensor] = _copied(member)
+
+    @property
+    def ended(self) -> bool:
+        """All epochs done, or no gain for long enough."""
+        return self.done >= self.how.epochs or self.waited >= self.how.patience
+
+    def epoch(self) -> None:
+        """One pass over all windows, and perhaps a look at validation."""
+        how = self.how
+        rng = np.random.default_rng([how.seed, self.done])
+        torch.manual_seed(int(rng.integers(2**62)))  # an epoch begun anew is the same one
+        self.member.train()
+        count = -(-len(self.windows) // how.batch)
+        losses: list[float] = []
+        for number, batch in enumerate(self.windows.batches(how.batch, rng)):
+            loss = self._loss(batch)
+            if loss is None:
+                continue
+            for optimiser in self.optimisers:
+                optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            for optimiser in self.optimisers:
+                optimiser.step()
+            losses.append(float(loss.detach()))
+            self.progress.step(
+                self.done * count + number + 1, how.epochs * count,
+                loss=float(np.mean(losses[-50:])), metric=max(self.score, 0.0),
+            )  # fmt: skip
+        self.done += 1
+        if self.done % how.every == 0 or self.done == how.epochs:
+            self._look()
+
+    def _loss(self, batch: Batch) -> Tensor | None:
+        mask = batch.targets > 0
+        targets = batch.targets[mask]
+        if not len(targets):
+            return None
+        positives = torch.unique(targets)
+        drawn = torch.randint(1, self.log.items + 1, (self.how.negatives,))
+        candidates = torch.unique(torch.cat([positives, drawn]))
+        rows = torch.unique(torch.cat([batch.rows.flatten(), candidates]))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            table = self.member.mixup(rows, self.titles(rows)) * (rows > 0)[:, None]
+            inputs = table[torch.searchsorted(rows, batch.rows)]
+            kinds = batch.kinds
+            if self.how.mask:
+                hidden = (torch.rand(kinds.shape) < self.how.mask) & (kinds > 0)
+                hidden[:, -1] = False
+                kinds = torch.where(hidden, 0, kinds)
+            states = self.member.states(inputs, kinds, batch.gaps)[mask]
+            if self.member.config.mixup.strategy == "beta":  # other weights on the other side
+                table = self.member.mixup(rows, self.titles(rows))
+            logits = states @ table[torch.searchsorted(rows, candidates)].T
+        logits = logits.float() / self.member.config.temperature
+        if self.how.correction:
+            logits = logits - self.how.correction * self._log_chance(candidates, len(targets))
+        return F.cross_entropy(
+            logits,
+            torch.searchsorted(candidates, targets),
+            label_smoothing=self.how.label_smoothing,
+        )
+
+    def _log_chance(self, candidates: Tensor, targets: int) -> Tensor:
+        """Log of each candidate's chance (c,) to be among this step's."""
+        drawn = 1 - (1 - 1 / self.log.items) ** self.how.negatives
+        positive = 1 - (1 - self.chances[candidates]) ** targets
+        return torch.log(1 - (1 - drawn) * (1 - positive))
+
+    def _look(self) -> None:
+        self.member.eval()
+        found = evaluate(self.log, self.validation, self.member, self.titles)
+        score = float(gains(found).mean())
+        _log.info(
+            "epoch %d: validation HR@10 %.4f NDCG@10 %.4f", self.done, hits(found).mean(), score
+        )
+        if score > self.score:
+            self.score, self.waited, self.best = score, 0, _copied(self.member)
+        else:
+            self.waited += 1
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {
+            "member": self.member.state_dict(),
+            "best": self.best,
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "numbers": [self.done, self.score, self.waited],
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """From one."""
+        self.member.load_state_dict(state["member"])
+        self.best = state["best"]
+        for optimiser, told in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(told)
+        self.done, self.score, self.waited = state["numbers"]
+
+
+@torch.inference_mode()
+def item_table(log: TrainingLog, model: SequenceModel | Member, titles: Titles) -> Tensor:
+    """Vectors (1 + n + q, d) of every row, row 0 and rows of which nothing is known all zero."""
+    make: Callable[[Tensor, Tensor], Tensor]
+    make = model.mixup if isinstance(model, Member) else model.item_vectors
+    parts = [torch.zeros(1, _dim(model))]
+    for start in range(1, len(log.titles), _ROWS):
+        rows = torch.arange(start, min(start + _ROWS, len(log.titles)))
+        parts.append(make(torch.where(rows <= log.items, rows, 0), titles(rows)))
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def shopper_vectors(
+    log: TrainingLog, questions: Questions, model: SequenceModel | Member, table: Tensor
+) -> Tensor:
+    """What each question's shopper looks for (q, d)."""
+    order = np.argsort(questions.ends - questions.starts, kind="stable")
+    out = torch.zeros(len(questions), _dim(model))
+    for at in range(0, len(order), _ASKED):
+        part = order[at : at + _ASKED]
+        rows, kinds, gaps = gathered(
+            log, questions.starts[part], questions.ends[part], model.config.length
+        )
+        out[torch.from_numpy(part)] = model.states(table[rows], kinds, gaps)[:, -1]
+    return out
+
+
+def evaluate(
+    log: TrainingLog, questions: Questions, model: SequenceModel | Member, titles: Titles
+) -> NDArray[np.float64]:
+    """Ranks (q,) of the targets among all items."""
+    table = item_table(log, model, titles)
+    wanted = shopper_vectors(log, questions, model, table)
+    return ranks(log, questions, wanted, table[: log.items + 1])
+
+
+def _dim(model: SequenceModel | Member) -> int:
+    return model.config.mixup.out_dim if isinstance(model, Member) else model.config.dim
+
+
+def _counted(log: TrainingLog, ends: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Events of each item in the training parts, (n + 1,)."""
+    counts = np.zeros(log.items + 1, dtype=np.int32)
+    rows = np.asarray(log.rows)
+    stretch = 4096
+    for at in range(0, log.shoppers, stretch):
+        some = slice(at, min(at + stretch, log.shoppers))
+        first, last = log.offsets[some.start], log.offsets[some.stop]
+        inside = np.zeros(last - first + 1, dtype=np.int32)
+        np.add.at(inside, log.offsets[:-1][some] - first, 1)
+        np.add.at(inside, ends[some] - first, -1)
+        mine = rows[first:last][np.cumsum(inside[:-1]) > 0]
+        counts += np.bincount(mine[mine <= log.items], minlength=len(counts)).astype(np.int32)
+    return counts
+
+
+def _copied(member: Member) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in member.state_dict().items()}
