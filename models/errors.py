@@ -17,6 +17,7 @@ WeftError
     ├── UnequalPartitions
     ├── MissingWeights
     ├── DamagedWeights
+    ├── BundleInvalid         a trained bundle is damaged, hostile, or does not fit
     ├── IndexFull
     ├── IndexIncompatible
     ├── IndexInUse
@@ -117,6 +118,10 @@ class MissingWeights(Fatal):
 
 class DamagedWeights(Fatal):
     """A model's weights are not the ones that the checksum names."""
+
+
+class BundleInvalid(Fatal):
+    """A bundle is damaged, of an unknown format, or does not fit this encoder or LLM."""
 
 
 class IndexFull(Fatal):

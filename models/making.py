@@ -64,7 +64,7 @@ def once(
     if not _is_made(folder, of, thorough):
         with exclusive(folder, say):
             if not _is_made(folder, of, thorough):  # another process may have been quicker
-                with _replacing(folder) as fresh:
+                with replacing(folder) as fresh:
                     make(fresh)
                     _seal(fresh, of)
     return folder
@@ -123,7 +123,7 @@ def _is_made(folder: Path, of: Mapping[str, str], thorough: bool) -> bool:
 
 
 @contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
+def replacing(folder: Path) -> Iterator[Path]:
     """An empty folder that takes the place of ``folder``, at once, if the body ends well.
 
     Under ``exclusive``, so what a killed process left of its own can be swept away first.

@@ -102,6 +102,14 @@ class Settings:
         "need the same",
         choices=("auto", "int8", "fp32", "bf16"),
     )
+    bundle: str = _setting(
+        "",
+        "trained bundle to serve: a folder, a name or an id; none: never one; empty: what "
+        "`weft models use` says",
+    )
+    bundles: str = _setting(
+        "", "folders that hold bundles, with ':' between them; empty: bundles in the data folder"
+    )
     threads: int = _setting(0, "threads of the models; 0: all cores", low=0, high=1024)
     # Operation
     log_level: str = _setting(
