@@ -15,7 +15,11 @@ _FORMAT: Final = "2"  # of models/llm_graph.py: another number has the files wri
 
 
 def is_quick() -> bool:
-    """Whether this machine runs the LLM in bf16 at speed: a CPU with AMX, or a GPU."""
+    """Whether this machine runs the LLM in bf16 at speed: a CPU with AMX, or a GPU.
+
+    A CPU with bf16 in AVX-512 alone does not count: int8 is twice as quick on it (one core of an
+    EPYC 9004: 1,220 tokens/s on ONNX Runtime, 650 to 710 in bf16 and 370 in fp32 on torch).
+    """
     return _has_amx() or _has_gpu()
 
 

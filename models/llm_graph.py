@@ -38,11 +38,14 @@ def write(folder: Path, target: Path, kind: str) -> None:
     Inputs: tokens, positions (n,); mask (n, n), added to the attention's logits; reads, targets
     (m,). Output: log_p (m,), of ``targets`` behind the rows ``reads``.
     """
-    onnx.save(_Graph(folder, kind).model(), target)
+    onnx.save(LlamaGraph(folder, kind).model(), target)
 
 
-class _Graph:
-    """Collects nodes and constants; each method adds one part and returns its output's name."""
+class LlamaGraph:
+    """Collects nodes and constants; each method adds one part and returns its output's name.
+
+    models/reader_graph.py is the same network with another attention and another end.
+    """
 
     def __init__(self, folder: Path, kind: str) -> None:
         self._config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
@@ -57,15 +60,7 @@ class _Graph:
 
     def model(self) -> onnx.ModelProto:
         """The whole network."""
-        self._rotation()
-        hidden = self._embedded()
-        layers = self._config["num_hidden_layers"]
-        for layer in range(layers):
-            hidden = self._attention(hidden, f"layers.{layer}.")
-            if layer == layers - 1:
-                hidden = self._op("Gather", hidden, "reads", axis=0)
-            hidden = self._mlp(hidden, f"layers.{layer}.")
-        self._log_p(hidden)
+        self._log_p(self._hidden())
         ints, floats = TensorProto.INT64, TensorProto.FLOAT
         shapes = {"tokens": "n", "positions": "n", "reads": "m", "targets": "m"}
         graph = helper.make_graph(
@@ -76,8 +71,25 @@ class _Graph:
             [helper.make_tensor_value_info("log_p", floats, ["m"])],
             list(self._constants.values()),
         )
+        return self._sealed(graph)
+
+    @staticmethod
+    def _sealed(graph: onnx.GraphProto) -> onnx.ModelProto:
         opsets = [helper.make_opsetid("", 20), helper.make_opsetid(_CONTRIB, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+    def _hidden(self) -> str:
+        """Rows ``reads`` of the last layer's hidden states (m, h), before the last norm."""
+        self._rotation()
+        hidden = self._embedded()
+        layers = self._config["num_hidden_layers"]
+        for layer in range(layers):
+            self._layer = layer
+            hidden = self._attention(hidden, f"layers.{layer}.")
+            if layer == layers - 1:
+                hidden = self._op("Gather", hidden, "reads", axis=0)
+            hidden = self._mlp(hidden, f"layers.{layer}.")
+        return hidden
 
     @property
     def _heads(self) -> tuple[int, int, int]:
@@ -232,6 +244,11 @@ class _Graph:
 
     def _ints(self, *values: int) -> str:
         return self._constant(f"ints{values}", np.array(values, dtype=np.int64))
+
+    def _index(self, value: int) -> str:
+        name = f"index{value}"
+        self._constants[name] = helper.make_tensor(name, TensorProto.INT64, [], [value])
+        return name
 
     def _scalar(self, name: str, value: float) -> str:
         return self._constant(name, np.array(value, dtype=np.float32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -25,15 +26,7 @@ class OnnxScorer:
 
     def __init__(self, name: str, model: Path, tokenizer: Path, threads: int) -> None:
         """``threads``: 0 for all cores."""
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        # The cores are shared with the encoder and the event loop: who waits must not spin.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        # Forwards differ in length, so patterns of use would never be met again; the arena stays,
-        # since fresh pages for each forward's attention and logits cost half as much again.
-        options.enable_mem_pattern = False
-        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session = session(model, threads)
         self.name = name
         self.tokenize = Tokenizer(tokenizer)
 
@@ -50,3 +43,16 @@ class OnnxScorer:
             return np.asarray(self._session.run(["log_p"], inputs)[0], dtype=np.float32)
         except (Fail, RuntimeException) as error:  # out of memory, mostly
             raise RerankerFailed(f"ONNX Runtime could not run the LLM: {error}") from error
+
+
+def session(model: Path, threads: int) -> Any:
+    """The file ``model``, ready to run on this CPU; ``threads``: 0 for all cores."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    # The cores are shared with the encoder and the event loop: who waits must not spin.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    # Forwards differ in length, so patterns of use would never be met again; the arena stays,
+    # since fresh pages for each forward's attention and logits cost half as much again.
+    options.enable_mem_pattern = False
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

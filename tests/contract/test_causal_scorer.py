@@ -32,9 +32,11 @@ def onnx(kind: str) -> Callable[[Path], CausalScorer]:
 
 
 def torch(folder: Path) -> CausalScorer:
+    from torch import float32
+
     from models.llm_torch import TorchScorer
 
-    return TorchScorer(folder, device="cpu")
+    return TorchScorer(folder, device="cpu", dtype=float32)
 
 
 #: How to open each, and how far a likelihood of about -100 may be from the plain one.
