@@ -8,9 +8,9 @@ strategies are ways to choose the weight, or not to need one.
     strategy   the vector of an item with a trained ID
     id         e                                  (nothing for an item without one)
     title      t
-    average    unit((1 - a) e + a t), a fixed
+    average    unit((1 - a) e + a t), a fixed while training, by class of item after
     count      the same, a = k / (k + the item's events while training)
-    beta       the same, a drawn from Beta(.5, .5) for each item and step while training, .5 after
+    beta       the same, a drawn from Beta(.5, .5) for each item and step while training
     gate       the same, a read off e, t and the count by a small network
     concat     unit(W [e; t]), e left out now and then while training
     score      [sqrt(1 - a) e; sqrt(a) t]: a cosine is then the weighted sum of both sides' cosines
@@ -32,6 +32,9 @@ STRATEGIES: Final = (
     "id", "title", "average", "count", "beta", "gate", "concat", "score", "residual",
 )  # fmt: skip
 
+#: Classes of items by their events while training, for a weight of the title of each class's own:
+#: the least events of a class. Without any the title stands alone, whatever the class.
+CLASSES: Final = {"cold": 1, "young": 5, "warm": 20}
 #: Events at which an ID counts as much as the title, strategy ``count``.
 _HALF_WAY: Final = 8.0
 #: Share of the items whose ID is left out of a step, so that the title's side stands on its own.
@@ -69,6 +72,7 @@ class MixUp(nn.Module):
     """
 
     counts: Tensor
+    shares: Tensor
 
     def __init__(self, config: MixUpConfig, items: int, counts: Tensor | None = None) -> None:
         super().__init__()
@@ -88,6 +92,8 @@ class MixUp(nn.Module):
             self.concat = nn.Identity()  # type: ignore[assignment]
         self.strength = nn.Parameter(torch.tensor(1.0)) if config.strategy == "residual" else None
         self.register_buffer("counts", torch.zeros(items + 1) if counts is None else counts.float())
+        # the title's weight by class, where it is fixed: validation may move it after training
+        self.register_buffer("shares", torch.full((len(CLASSES),), config.a))
 
     def forward(self, rows: Tensor, titles: Tensor) -> Tensor:
         """Unit vectors (k, out_dim) of ``rows`` (k,), whose title vectors are ``titles`` (k, t).
@@ -135,7 +141,10 @@ class MixUp(nn.Module):
         if strategy == "gate":
             seen = torch.cat([e, t, torch.log1p(count)], dim=-1)
             return torch.sigmoid(self.gate(seen).float())
-        return torch.full_like(count, self.config.a)
+        if self.training:
+            return torch.full_like(count, self.config.a)
+        least = torch.tensor(list(CLASSES.values())[1:], device=count.device)
+        return self.shares[torch.bucketize(count, least, right=True)]
 
 
 def _title_network(config: MixUpConfig) -> nn.Module:

@@ -54,7 +54,7 @@ class SequenceConfig:
 
     @property
     def dim(self) -> int:
-        """d of the space: the members' vectors, side by side."""
+        """D of the space: the members' vectors, side by side."""
         return self.members * self.mixup.out_dim
 
     def to_json(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class Member(nn.Module):
         ``inputs`` (b, l, out_dim) are the steps' vectors, padded at the left; ``kinds`` and
         ``gaps`` (b, l) are 0 there. The newest step always has the last place.
         """
-        b, length, d = inputs.shape
+        _, length, d = inputs.shape
         x = inputs * math.sqrt(d) + self.places.weight[-length:]
         x = F.dropout(x + self.kinds(kinds) + self.gaps(gaps), self.config.dropout, self.training)
         causal = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
@@ -147,9 +147,7 @@ class SequenceModel(nn.Module):
     def __init__(self, config: SequenceConfig, items: int, counts: Tensor | None = None) -> None:
         super().__init__()
         self.config = config
-        self.members = nn.ModuleList(
-            Member(config, items, counts) for _ in range(config.members)
-        )
+        self.members = nn.ModuleList(Member(config, items, counts) for _ in range(config.members))
 
     def item_vectors(self, rows: Tensor, titles: Tensor) -> Tensor:
         """Unit (k, d) of ``rows`` (k,) with title vectors ``titles`` (k, t).

@@ -286,9 +286,8 @@ def _new(file: Path, kind: Any, shape: tuple[int, ...]) -> Any:
     if 0 in shape:  # cannot be mapped
         np.save(file, np.zeros(shape, dtype=kind))
         return np.load(file)
-    return np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)  # type: ignore[no-untyped-call]
+    return np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)
 
 
 def _mapped(file: Path) -> Any:
-    array = np.load(file, mmap_mode="r") if file.stat().st_size > 200 else np.load(file)
-    return array
+    return np.load(file, mmap_mode="r") if file.stat().st_size > 200 else np.load(file)

@@ -6,7 +6,7 @@ before the basket.
 
     shopper's events   ─────────────────────────────┬──────────┬────────┬─▶
     last ("leave-one-out")   training               │ validate │  test  │   by position
-    time                     training       │ validate     │     test       by ts, all shoppers alike
+    time                     training       │ validate     │     test       by ts, for all
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ class Questions:
             return self
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
         return self.take(chosen)
+
+    def groups(self) -> Groups:
+        """The shopper of each (q,), numbered from 0, for intervals by shopper."""
+        return np.unique(self.shoppers, return_inverse=True)[1].astype(np.int64)
 
     def take(self, which: NDArray[np.int64] | NDArray[np.bool_]) -> Questions:
         """Those at positions, or where true."""
@@ -126,9 +130,7 @@ def _between(log: TrainingLog, ts: NDArray[np.int64], first: int, stop: int) -> 
     return Questions(table[:, 0], table[:, 1], table[:, 2], table[:, 3])
 
 
-def ranks(
-    log: TrainingLog, questions: Questions, shoppers: Tensor, items: Tensor
-) -> Values:
+def ranks(log: TrainingLog, questions: Questions, shoppers: Tensor, items: Tensor) -> Values:
     """Ranks (q,) of the targets among all items, 0 the best; a tie has the mean of its ranks.
 
     ``shoppers`` (q, d) against ``items`` (1 + n, d), row 0 no item. What a shopper had before is

@@ -147,7 +147,7 @@ def train_member(
     After a kill a second call goes on from the last whole epoch, to the same weights.
     """
     torch.manual_seed(how.seed)
-    member = Member(config, log.items, torch.from_numpy(_counted(log, ends)))
+    member = Member(config, log.items, torch.from_numpy(counted(log, ends)))
     run = _Run(log, ends, validation.sample(how.asked, 1), member, how, progress)
     state = kept(work)
     if state is not None:
@@ -182,7 +182,7 @@ class _Run:
         ]
         if sparse:
             self.optimisers.append(torch.optim.SparseAdam(sparse, lr=how.lr))
-        chances = _counted(log, ends).astype(np.float64)
+        chances = counted(log, ends).astype(np.float64)
         self.chances = torch.from_numpy(chances / max(chances.sum(), 1)).float()
         self.done = 0
         self.score = -1.0
@@ -208,7 +208,7 @@ class _Run:
                 continue
             for optimiser in self.optimisers:
                 optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             for optimiser in self.optimisers:
                 optimiser.step()
             losses.append(float(loss.detach()))
@@ -231,7 +231,7 @@ class _Run:
         rows = torch.unique(torch.cat([batch.rows.flatten(), candidates]))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             table = self.member.mixup(rows, self.titles(rows)) * (rows > 0)[:, None]
-            inputs = table[torch.searchsorted(rows, batch.rows)]
+            inputs = F.embedding(torch.searchsorted(rows, batch.rows), table)
             kinds = batch.kinds
             if self.how.mask:
                 hidden = (torch.rand(kinds.shape) < self.how.mask) & (kinds > 0)
@@ -240,8 +240,9 @@ class _Run:
             states = self.member.states(inputs, kinds, batch.gaps)[mask]
             if self.member.config.mixup.strategy == "beta":  # other weights on the other side
                 table = self.member.mixup(rows, self.titles(rows))
-            logits = states @ table[torch.searchsorted(rows, candidates)].T
-        logits = logits.float() / self.member.config.temperature
+            chosen = F.embedding(torch.searchsorted(rows, candidates), table)
+            logits = (states / self.member.config.temperature) @ chosen.T
+        logits = logits.float()
         if self.how.correction:
             logits = logits - self.how.correction * self._log_chance(candidates, len(targets))
         return F.cross_entropy(
@@ -327,7 +328,7 @@ def _dim(model: SequenceModel | Member) -> int:
     return model.config.mixup.out_dim if isinstance(model, Member) else model.config.dim
 
 
-def _counted(log: TrainingLog, ends: NDArray[np.int64]) -> NDArray[np.int32]:
+def counted(log: TrainingLog, ends: NDArray[np.int64]) -> NDArray[np.int32]:
     """Events of each item in the training parts, (n + 1,)."""
     counts = np.zeros(log.items + 1, dtype=np.int32)
     rows = np.asarray(log.rows)

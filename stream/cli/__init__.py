@@ -19,6 +19,7 @@ _COMMANDS = {
     "events": ("stream.cli.events", "Publish shopper events from a file."),
     "recs": ("stream.cli.recs", "Read the recommendations topic."),
     "schema": ("stream.cli.schema", "Print the contracts of the topics."),
+    "train": ("stream.cli.train", "Train a bundle of models on a log of events."),
     "models": ("stream.cli.models", "Fetch and show the models' weights."),
     "doctor": ("stream.cli.doctor", "Say what is missing, and how to get it."),
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 
@@ -55,3 +57,75 @@ def report_aside(rows: RowFile) -> None:
         click.echo(f"  set aside: {words}", err=True)
     if rows.aside.count > len(rows.aside.first):
         click.echo(f"  … and {rows.aside.count - len(rows.aside.first):,} more", err=True)
+
+
+#: Seconds between two lines about a training where nobody watches a bar.
+_EVERY: Final = 30.0
+
+
+class Bars:
+    """Bars of a training's stages, with loss, validation metric and time left.
+
+    On a terminal they are drawn; elsewhere each stage says a line now and then.
+    """
+
+    def __init__(self) -> None:
+        self._drawn: Any = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._drawn = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:3.0f} %"),
+                TextColumn("{task.fields[words]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            ).__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._drawn is not None:
+            self._drawn.__exit__(kind, error, trace)
+
+    def __call__(self, stage: str) -> _Bar:
+        """One stage's bar."""
+        return _Bar(stage, self._drawn)
+
+
+class _Bar:
+    """``models.training.progress.Progress`` of one stage."""
+
+    def __init__(self, stage: str, drawn: Any) -> None:
+        self._stage = stage
+        self._drawn = drawn
+        self._task = None if drawn is None else drawn.add_task(stage, total=None, words="")
+        self._began = self._said = time.monotonic()
+        self._first: int | None = None
+
+    def step(self, done: int, total: int, *, loss: float, metric: float) -> None:
+        """``done`` of ``total``."""
+        words = f"loss {loss:.3f}" + (f", NDCG@10 {metric:.4f}" if metric else "")
+        if self._drawn is not None:
+            self._drawn.update(self._task, completed=done, total=total, words=words)
+            return
+        now = time.monotonic()
+        if self._first is None:  # what a run that goes on had done already took no time now
+            self._first, self._began = done, now
+        if now - self._said < _EVERY and done < total:
+            return
+        self._said = now
+        fresh = done - self._first
+        left = (now - self._began) / fresh * (total - done) if fresh else 0.0
+        click.echo(
+            f"{self._stage}: {100 * done / max(total, 1):.0f} %, {words}, {left:.0f} s left",
+            err=True,
+        )

@@ -1,0 +1,94 @@
+"""What validation decides: each class's share of the title, and the LLM's share in the order.
+
+Both are chosen on the validation part alone; the gate stays at 0, and the LLM is not asked, where
+nothing is gained that an interval shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from models.evaluation import Interval, bootstrap, paired_difference
+from models.mixup import CLASSES, MixUp
+from models.sequence import Member
+from models.training.log import TrainingLog
+from models.training.questions import Questions, gains, hits, ranks
+from models.training.sequence import Titles, evaluate
+
+#: Weights of the reader that are tried, and shares of the title.
+WEIGHTS: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+SHARES: Final = (0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
+#: Candidates that serving has reranked; validation reranks as many.
+CANDIDATES: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The weight chosen, and what was measured at it: HR@10 and NDCG@10, and the paired gains."""
+
+    weight: float
+    hit_rate: Interval
+    ndcg: Interval
+    hit_gain: Interval
+    ndcg_gain: Interval
+
+
+def choose_shares(
+    log: TrainingLog, questions: Questions, member: Member, titles: Titles
+) -> dict[str, float]:
+    """Sets the title's share of each class to what finds most (NDCG@10), class after class.
+
+    For the strategies whose weight is fixed; {} for the others.
+    """
+    if member.config.mixup.strategy not in ("average", "beta", "score"):
+        return {}
+    mixup: MixUp = member.mixup
+    for place in range(len(CLASSES)):
+        found: dict[float, float] = {}
+        for share in SHARES:
+            mixup.shares[place] = share
+            found[share] = float(gains(evaluate(log, questions, member, titles)).mean())
+        mixup.shares[place] = max(found, key=lambda share: found[share])
+    return {name: round(float(mixup.shares[i]), 4) for i, name in enumerate(CLASSES)}
+
+
+def choose_weight(
+    log: TrainingLog,
+    questions: Questions,
+    retrieved: Tensor,
+    read: Tensor,
+    items: Tensor,
+    seed: int,
+    weights: Sequence[float] = WEIGHTS,
+) -> Gate:
+    """The reader's share at which most is found (NDCG@10); 0 unless the gain's interval is above 0.
+
+    ``retrieved`` and ``read`` (q, d) are both models' vectors, ``items`` (1 + n, d).
+    """
+    alone = ranks(log, questions, retrieved, items)
+    measured = {
+        weight: ranks(log, questions, fused(retrieved, read, weight), items) for weight in weights
+    }
+    best = max(measured, key=lambda weight: float(gains(measured[weight]).mean()))
+    groups = questions.groups()
+    gain = paired_difference(gains(measured[best]), gains(alone), seed, groups)
+    if gain.low <= 0:
+        best, measured[0.0] = 0.0, alone
+    chosen = measured[best]
+    return Gate(
+        best,
+        bootstrap(hits(chosen), seed, groups),
+        bootstrap(gains(chosen), seed, groups),
+        paired_difference(hits(chosen), hits(alone), seed, groups),
+        paired_difference(gains(chosen), gains(alone), seed, groups),
+    )
+
+
+def fused(retrieved: Tensor, read: Tensor, weight: float) -> Tensor:
+    """(q, d): its product with an item is (1 - weight) and ``weight`` of both models' cosines."""
+    return torch.lerp(retrieved, read, weight)

@@ -1,0 +1,45 @@
+"""How much to train: three presets by name, measured on Amazon Beauty (docs/quality.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from models.mixup import MixUpConfig
+from models.sequence import SequenceConfig
+from models.training.reader import ReaderConfig
+from models.training.sequence import SequenceTraining
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """All sizes of a training.
+
+    ``asked`` and ``asked_llm`` are the questions of the validation part that choose the shares of
+    the title, and the reader's weight; ``halves``: the bundle keeps its tables in float16.
+    """
+
+    name: str
+    sequence: SequenceConfig = field(default_factory=SequenceConfig)
+    training: SequenceTraining = field(default_factory=SequenceTraining)
+    reader: ReaderConfig = field(default_factory=ReaderConfig)
+    asked: int = 4000
+    asked_llm: int = 2000
+    halves: bool = True
+
+
+PRESETS: Final = {
+    "quick": Preset(
+        "quick",
+        training=SequenceTraining(epochs=10),
+        reader=ReaderConfig(max_tokens=150_000),
+        asked_llm=1000,
+    ),
+    "standard": Preset("standard", training=SequenceTraining(epochs=24)),
+    "best": Preset(
+        "best",
+        sequence=SequenceConfig(mixup=MixUpConfig(), members=3),
+        training=SequenceTraining(epochs=30),
+        reader=ReaderConfig(epochs=2),
+    ),
+}

@@ -1,0 +1,274 @@
+"""From a log to a bundle, stage by stage; each stage that is done is not done again.
+
+    log ──▶ members of the sequence model ──▶ shares of the title ──▶ LLM reader ──▶ gate ──▶ bundle
+
+Everything between stands in a work folder, so that a run which was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models import weights
+from models.bundle import (
+    READER,
+    SEQUENCE,
+    Described,
+    EncoderFacts,
+    Manifest,
+    write_bundle,
+    write_items,
+)
+from models.domain import Item
+from models.errors import InvalidFile
+from models.evaluation import Interval, bootstrap
+from models.making import Say
+from models.ports import TitleEncoder
+from models.sequence import Member, SequenceConfig, SequenceModel
+from models.training import gate
+from models.training.log import Logged, TrainingLog, prepare
+from models.training.presets import Preset
+from models.training.progress import Progress
+from models.training.questions import Questions, Split, by_time, gains, hits, last_events, ranks
+from models.training.reader import train_reader
+from models.training.sequence import (
+    SequenceTraining,
+    Titles,
+    counted,
+    item_table,
+    shopper_vectors,
+    train_member,
+)
+from models.training.trained_reader import reader_states
+
+SPLITS: Final[Mapping[str, Callable[[TrainingLog], Split]]] = {"time": by_time, "last": last_events}
+_SEED: Final = 0  # of the resampling
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to train. ``split`` is one of ``SPLITS``; ``llm`` None trains no reader."""
+
+    preset: Preset
+    name: str
+    split: str = "time"
+    seed: int = 0
+    llm: Path | None = None
+    llm_source: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The log and its catalogue, to be read once. ``key`` stands for their content."""
+
+    key: str
+    items: Callable[[], Iterable[Item]]
+    events: Callable[[], Iterable[Logged]]
+
+
+Bars = Callable[[str], Progress]
+
+
+def train(
+    request: Request,
+    sources: Sources,
+    encoder: TitleEncoder,
+    out: Path,
+    work: Path,
+    say: Say,
+    bar: Bars,
+) -> Manifest:
+    """Trains all parts and writes the bundle ``out``.
+
+    ``bar`` gives each stage, by its name, something to show its progress with. Raises
+    ``InvalidFile`` where there is too little to learn from, ``BundleInvalid``, ``MissingWeights``.
+    """
+    log = prepared(work / "log", sources, encoder, say)
+    split = SPLITS[request.split](log)
+    if not len(split.validation):
+        raise InvalidFile(
+            f"the log has {log.summary.events} events of {log.shoppers} shoppers, and none to "
+            "validate with: train on a longer log, or with --split last"
+        )
+    say(
+        f"{log.shoppers:,} shoppers, {log.summary.events:,} events, {log.items:,} items; "
+        f"{len(split.validation):,} questions validate"
+    )
+    model, shares = sequence_model(request, log, split, work, bar)
+    space = Space.of(log, model)
+    validation = split.validation.sample(request.preset.asked, 1)
+    wanted = shopper_vectors(log, validation, model, space.table)
+    alone = ranks(log, validation, wanted, space.items)
+    groups = validation.groups()
+    metrics = {
+        "validation HR@10 retriever": bootstrap(hits(alone), _SEED, groups),
+        "validation NDCG@10 retriever": bootstrap(gains(alone), _SEED, groups),
+    }
+    reader, chosen = None, None
+    if request.llm is not None:
+        reader = _reader(request, log, split, space, model, work, bar)
+        asked = validation.sample(request.preset.asked_llm, 2)
+        read = reader_states(reader, log, asked.starts, asked.ends, progress=bar("gate"))
+        searched = shopper_vectors(log, asked, model, space.table)
+        chosen = gate.choose_weight(log, asked, searched, read, space.items, _SEED)
+        metrics |= _told_gate(chosen)
+        say(f"the reader's weight: {chosen.weight:g}")
+
+    def fill(folder: Path) -> None:
+        state = {n: v.detach().contiguous() for n, v in model.state_dict().items()}
+        save_file(_halved(state, request.preset.halves), folder / SEQUENCE)
+        write_items(folder, log.item_ids, counted(log, split.ends)[1:])
+        if reader is not None:
+            reader.save(folder / READER)
+            (folder / READER / "README.md").unlink(missing_ok=True)
+
+    told = _described(request, log, split, encoder, model, shares, metrics)
+    told = replace(
+        told,
+        gate={"weight": chosen.weight if chosen else 0.0, "candidates": gate.CANDIDATES},
+        reader=None if reader is None or request.llm is None
+        else {**reader.told(), "llm_source": request.llm_source,
+              "llm_sha256": weights.fingerprint(request.llm)},
+    )  # fmt: skip
+    return write_bundle(out, told, fill, say)
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Every row's vector (1 + n + q, d); ``items`` is the part that can be recommended."""
+
+    table: Tensor
+    items: Tensor
+
+    @classmethod
+    def of(cls, log: TrainingLog, model: SequenceModel | Member) -> Space:
+        """As the model makes them."""
+        table = item_table(log, model, Titles(log))
+        return cls(table, table[: log.items + 1])
+
+
+def prepared(folder: Path, sources: Sources, encoder: TitleEncoder, say: Say) -> TrainingLog:
+    """The log as arrays, made once of these sources with this encoder."""
+    mark = folder / "made-of.json"
+    made_of = {"key": sources.key, "encoder": encoder.name}
+    if mark.is_file() and json.loads(mark.read_text("utf-8")) == made_of:
+        return TrainingLog(folder)
+    if folder.exists():
+        for old in folder.iterdir():
+            old.unlink()
+    say("reading the log and encoding the titles, once")
+    log = prepare(folder, sources.items(), sources.events(), lambda texts: encoder.encode(texts))
+    mark.write_text(json.dumps(made_of), "utf-8")
+    return log
+
+
+def sequence_model(
+    request: Request, log: TrainingLog, split: Split, work: Path, bar: Bars
+) -> tuple[SequenceModel, list[Mapping[str, float]]]:
+    """All members, trained with seeds of their own, and each class's share of the title."""
+    config = replace(
+        request.preset.sequence,
+        mixup=replace(request.preset.sequence.mixup, title_dim=log.summary.title_dim),
+    )
+    model = SequenceModel(config, log.items)
+    shares: list[Mapping[str, float]] = []
+    for number in range(config.members):
+        how = replace(request.preset.training, seed=request.seed * 1000 + number)
+        label = "sequence model"
+        if config.members > 1:
+            label += f" {number + 1}/{config.members}"
+        place = work / f"member-{_key(log, split, config, how)}"
+        member = train_member(log, split.ends, split.validation, config, how, place, bar(label))
+        sample = split.validation.sample(request.preset.asked, 1)
+        shares.append(gate.choose_shares(log, sample, member, Titles(log)))
+        model.members[number].load_state_dict(member.state_dict())
+    return model.eval().requires_grad_(False), shares
+
+
+def _reader(
+    request: Request, log: TrainingLog, split: Split, space: Space, model: SequenceModel,
+    work: Path, bar: Bars,
+) -> Any:  # fmt: skip
+    assert request.llm is not None
+    config = replace(request.preset.reader, seed=request.seed)
+    return train_reader(
+        log, split.ends, space.table, request.llm, config, work / "reader", bar("LLM reader"),
+        retriever=retriever_of(log, model, space.table),
+    )  # fmt: skip
+
+
+def retriever_of(log: TrainingLog, model: SequenceModel, table: Tensor) -> Callable[[Any], Tensor]:
+    """Gives the vectors (k, d) that the sequence model has after the log's events (k,)."""
+    import numpy as np
+
+    def vectors(events: Any) -> Tensor:
+        places = np.asarray(events, dtype=np.int64)
+        starts = log.offsets[np.searchsorted(log.offsets, places, side="right") - 1]
+        asked = Questions(places, starts, places + 1, places)
+        return shopper_vectors(log, asked, model, table)
+
+    return vectors
+
+
+def _key(log: TrainingLog, split: Split, config: SequenceConfig, how: SequenceTraining) -> str:
+    """A folder's name for one training: another log, split or setting has another."""
+    import hashlib
+
+    told = [log.summary.fingerprint, split.words, config.to_json(), asdict(how)]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _told_gate(chosen: gate.Gate) -> dict[str, Interval]:
+    return {
+        "validation HR@10 fused": chosen.hit_rate,
+        "validation NDCG@10 fused": chosen.ndcg,
+        "validation HR@10 gain by the reader": chosen.hit_gain,
+        "validation NDCG@10 gain by the reader": chosen.ndcg_gain,
+    }
+
+
+def _halved(state: dict[str, Tensor], halves: bool) -> dict[str, Tensor]:
+    """The large tables in float16 where the bundle is to be small."""
+    if not halves:
+        return state
+    return {n: v.half() if v.is_floating_point() and v.numel() > 65_536 else v
+            for n, v in state.items()}  # fmt: skip
+
+
+def _described(
+    request: Request, log: TrainingLog, split: Split, encoder: TitleEncoder,
+    model: SequenceModel, shares: list[Mapping[str, float]], metrics: Mapping[str, Interval],
+) -> Described:  # fmt: skip
+    summary = log.summary
+    libraries = ("torch", "transformers", "peft")
+    return Described(
+        name=request.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        encoder=EncoderFacts.of(encoder.name, encoder.dim),
+        space={"dim": model.config.dim, "strategy": model.config.mixup.strategy,
+               **model.config.to_json()},
+        gate={"weight": 0.0},
+        versions={"weft": importlib.metadata.version("weft"),
+                  **{name: importlib.metadata.version(name) for name in libraries}},
+        data={"fingerprint": summary.fingerprint, "events": summary.events,
+              "shoppers": summary.shoppers, "items": summary.items,
+              "first_ts": summary.first_ts, "last_ts": summary.last_ts},
+        split={"words": split.words, "validation": len(split.validation)},
+        metrics={name: asdict(value) for name, value in metrics.items()},
+        mix={f"member {n}": share for n, share in enumerate(shares, 1)},
+        licences={"encoder": weights.MINILM.licence, "llm": weights.SMOLLM2.licence}
+        if not request.llm_source else {"encoder": weights.MINILM.licence},
+        seed=request.seed,
+        preset=request.preset.name,
+        command=request.command,
+    )  # fmt: skip

@@ -1,0 +1,124 @@
+"""``weft train``: a log of events and its catalogue in, a bundle out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from models.training.presets import Preset
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  weft train --events events.jsonl.gz --catalog catalog.jsonl.gz --out bundle/\n"
+    "  weft train --events e.jsonl --catalog c.jsonl --out bundle/ --preset quick --no-llm\n"
+    "  weft models use bundle/"
+)
+@click.option("--events", type=click.Path(path_type=Path), required=True, help="A shopper log.")
+@click.option("--catalog", type=click.Path(path_type=Path), required=True, help="Its products.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="The bundle's folder to be."
+)
+@click.option(
+    "--preset", type=click.Choice(["quick", "standard", "best"]), default="standard",
+    show_default=True, help="How much to train.",
+)  # fmt: skip
+@click.option(
+    "--strategy",
+    type=click.Choice(
+        ["id", "title", "average", "count", "beta", "gate", "concat", "score", "residual"]
+    ),
+    help="How an item's ID and title are mixed; by default the preset's.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(
+        ["lora", "qlora", "dora", "rslora", "ia3", "prompt", "prefix", "bitfit", "full"]
+    ),
+    help="How the LLM is tuned; by default the preset's.",
+)
+@click.option("--no-llm", is_flag=True, help="Train no LLM reader.")
+@click.option(
+    "--split", type=click.Choice(["time", "last"]), default="time", show_default=True,
+    help="What validates: the log's last tenth, or each shopper's last events but one.",
+)  # fmt: skip
+@click.option("--epochs", type=click.IntRange(1), help="Of the sequence model, at most.")
+@click.option("--llm-tokens", type=click.IntRange(1), help="That the reader trains on, at most.")
+@click.option("--rank", type=click.IntRange(1), help="Of the LLM's adapter.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="For the LLM: auto, cpu or cuda.")
+@click.option(
+    "--work", type=click.Path(path_type=Path),
+    help="Where a run that is killed goes on from; by default beside the bundle.",
+)  # fmt: skip
+@click.option("--name", help="The bundle's name; by default its folder's.")
+def command(events: Path, catalog: Path, out: Path, **options: Any) -> None:
+    """Train a bundle: mix-up retrieval, the sequence model and the LLM reader.
+
+    EVENTS and CATALOG are files as `weft events publish` and `weft catalog publish` take them.
+    A run that was killed goes on where it was when it is started again with the same options.
+    """
+    import shlex
+    import sys
+
+    import torch
+
+    from models import weights
+    from models.encoder import load_encoder
+    from models.training.run import Request, train
+    from models.vectors import CachedEncoder
+    from stream import settings
+    from stream.cli.progress import Bars, report_aside
+    from stream.training_rows import sources
+
+    chosen = settings.load()
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    told = sources(catalog, events, report_aside)
+    encoder = CachedEncoder(
+        load_encoder(chosen.encoder, chosen.data_dir, chosen.threads, _say, chosen.encoder_type),
+        chosen.data_dir / "vectors.sqlite",
+        _say,
+    )
+    llm = None if options["no_llm"] else weights.smollm2(chosen.llm, chosen.data_dir, _say)
+    request = Request(
+        preset=_preset(options),
+        name=options["name"] or out.resolve().name,
+        split=options["split"],
+        seed=options["seed"],
+        llm=llm,
+        llm_source=chosen.llm,
+        command=shlex.join(["weft", *sys.argv[1:]]),
+    )
+    work = options["work"] or out.resolve().with_name(f".{out.resolve().name}.work")
+    with Bars() as bars:
+        manifest = train(request, told, encoder, out, work, _say, bars)
+    click.echo(f"{out}: {manifest.name}@{manifest.id}, {manifest.bytes / 2**20:.1f} MiB")
+    for name, value in manifest.told.metrics.items():
+        click.echo(f"  {name}: {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]")
+    click.echo(f"serve it: weft models use {out}")
+
+
+def _preset(options: dict[str, Any]) -> Preset:
+    """The preset with what the options change of it."""
+    from dataclasses import replace
+
+    from models.training.presets import PRESETS
+
+    preset = PRESETS[options["preset"]]
+    sequence, reader, training = preset.sequence, preset.reader, preset.training
+    if options["strategy"]:
+        sequence = replace(sequence, mixup=replace(sequence.mixup, strategy=options["strategy"]))
+    if options["epochs"]:
+        training = replace(training, epochs=options["epochs"])
+    told = {"method": options["method"], "rank": options["rank"],
+            "max_tokens": options["llm_tokens"], "device": options["device"]}  # fmt: skip
+    reader = replace(reader, **{name: value for name, value in told.items() if value})
+    return replace(preset, sequence=sequence, reader=reader, training=training)
+
+
+def _say(words: str) -> None:
+    click.echo(words, err=True)

@@ -1,0 +1,55 @@
+"""Files of a catalogue and a log as training reads them: what the topics' contracts accept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from models.domain import Item, Kind
+from models.training.log import Logged
+from models.training.run import Sources
+from stream.contracts import EventKind, decode_product, decode_shopper
+from stream.files import RowFile
+from stream.publish import event_entries, now_ms, product_entries
+from stream.topics import TopicNames
+
+_KINDS = {
+    EventKind.CLICK: Kind.CLICK,
+    EventKind.PURCHASE: Kind.PURCHASE,
+    EventKind.SEARCH: Kind.SEARCH,
+}
+
+
+def sources(catalog: Path, events: Path, done: Callable[[RowFile], None]) -> Sources:
+    """Both files; ``done`` hears of each when it has been read, with what was set aside.
+
+    Raises ``InvalidFile``.
+    """
+    for file in (catalog, events):
+        RowFile(file).__exit__(None, None, None)  # says at once what cannot be opened
+
+    def items() -> Iterator[Item]:
+        with RowFile(catalog) as rows:
+            for entry in product_entries(rows, TopicNames()):
+                decoded = decode_product(entry.record.key, entry.record.value, now_ms())
+                if isinstance(decoded, Item):
+                    yield decoded
+            done(rows)
+
+    def logged() -> Iterator[Logged]:
+        with RowFile(events) as rows:
+            for entry in event_entries(rows, TopicNames()):
+                event = decode_shopper(
+                    entry.record.topic, entry.record.key, entry.record.value, now_ms()
+                )
+                if (kind := _KINDS.get(event.kind)) is not None:
+                    yield Logged(event.user_id, event.ts, kind, event.item_id, event.query)
+            done(rows)
+
+    return Sources(f"{_sum(catalog)} {_sum(events)}", items, logged)
+
+
+def _sum(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
