@@ -79,19 +79,23 @@ class TorchScorer:
 
 
 def load_model(
-    folder: Path, device: str, threads: int, dtype: torch.dtype | None
+    folder: Path,
+    device: str,
+    threads: int,
+    dtype: torch.dtype | None,
+    auto: Any = AutoModelForCausalLM,
 ) -> tuple[Any, str]:
-    """The causal model in ``folder``, ready to run, and its number type's name: fp32 or bf16.
+    """The model in ``folder``, ready to run, and its number type's name: fp32 or bf16.
 
     ``device`` auto: a GPU where there is one; ``threads``: 0 for all cores; ``dtype`` None: what
-    the device is quickest with. Raises ``MissingWeights``.
+    the device is quickest with; ``auto``: the class that loads it. Raises ``MissingWeights``.
     """
     if threads:
         torch.set_num_threads(threads)  # torch has one number a process
     where = torch.device(_device() if device == "auto" else device)
     kind = dtype or _dtype(where)
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=kind)
+        model: Any = auto.from_pretrained(folder, dtype=kind)
     except (OSError, ValueError) as error:
         raise MissingWeights(
             f"no causal LLM can be loaded from {folder}: {error}; "

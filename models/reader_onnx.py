@@ -35,6 +35,10 @@ class OnnxStates:
         self._nothing = np.zeros((past.shape[0], 2, 0, past.shape[3]), dtype=np.float16)
         self._shared = self.width // int(past.shape[3])
 
+    def keep(self, values: FloatArray) -> Kept:
+        """Keys and values (layers, 2, tokens, width) as this model has them."""
+        return Kept(values.astype(np.float16))
+
     def run(self, segments: Sequence[Segment]) -> list[Ran]:
         """Each segment's states and what to keep of it."""
         answers: dict[int, Ran] = {}

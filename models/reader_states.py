@@ -86,6 +86,9 @@ class StateModel(Protocol):
     def tokenize(self, text: str) -> Tokens:
         """The text's tokens, without markers of begin and end."""
 
+    def keep(self, values: FloatArray) -> Kept:
+        """Keys and values (layers, 2, tokens, width) of tokens that were not run here."""
+
     def run(self, segments: Sequence[Segment]) -> list[Ran]:
         """Each segment's states, as if it had been run alone and whole; in forwards of its own.
 

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache
+from transformers import AutoModel, DynamicCache
 
 from models.errors import RerankerFailed
 from models.llm_tokens import Tokenizer
 from models.llm_torch import load_model
+from models.ports import FloatArray
 from models.reader_states import Kept, Ran, Segment, forwards
 
 
@@ -35,13 +36,16 @@ class TorchStates:
         dtype: torch.dtype | None = None,
     ) -> None:
         """Loads a folder in Hugging Face's layout, as ``load_model`` says."""
-        model, kind = load_model(folder, device, threads, dtype)
-        self._body: Any = model.base_model
-        self._device, self._dtype = model.device, model.dtype
+        self._body, kind = load_model(folder, device, threads, dtype, AutoModel)
+        self._device, self._dtype = self._body.device, self._body.dtype
         self.name = f"{folder.name.lower()}-{kind}"
-        self.width = int(model.config.get_text_config().hidden_size)
+        self.width = int(self._body.config.get_text_config().hidden_size)
         self.tokens_at_once = 8192 if self._device.type != "cpu" else 1024
         self.tokenize = Tokenizer(folder / "tokenizer.json")
+
+    def keep(self, values: FloatArray) -> Kept:
+        """Keys and values (layers, 2, tokens, width) as this model has them."""
+        return Kept(torch.from_numpy(values).to(self._device, self._dtype))
 
     @torch.inference_mode()
     def run(self, segments: Sequence[Segment]) -> list[Ran]:

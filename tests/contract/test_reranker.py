@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import llm_graph
+from models import llm_graph, reader_graph
 from models.domain import Item, Kind, Step
-from models.fake import ManualClock, OverlapReranker
+from models.fake import HashEncoder, ManualClock, OverlapReranker
 from models.likelihood import LikelihoodReranker
-from models.ports import Deadline, Read, Reranker, RerankRequest
+from models.ports import Deadline, FloatArray, Read, Reranker, RerankRequest
+from models.reader import HistoryReader
+from models.reader_head import Head
+from models.reader_prompt import ReaderFormat
 from tests import tiny_llama
 from tests.counting_scorer import CountingScorer
 
@@ -54,7 +57,34 @@ def torch(folder: Path) -> Reranker:
     return LikelihoodReranker(scorer, 0.0)
 
 
-ADAPTERS: list[Callable[[Path], Reranker]] = [overlap, counting, onnx, torch]
+def reader_onnx(folder: Path) -> Reranker:
+    from models.reader_onnx import OnnxStates
+
+    file = folder / "tiny.onnx"
+    reader_graph.write(tiny_llama.write(folder), file, llm_graph.INT8)
+    model = OnnxStates("tiny", file, folder / "tokenizer.json", threads=1)
+    return HistoryReader(model, head(), ReaderFormat())
+
+
+def reader_torch(folder: Path) -> Reranker:
+    from torch import float32
+
+    from models.reader_torch import TorchStates
+
+    model = TorchStates(tiny_llama.write(folder), device="cpu", dtype=float32)
+    return HistoryReader(model, head(), ReaderFormat())
+
+
+def head() -> Head:
+    """From the tiny model's states to the space of ``vector``."""
+    weight = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    none = np.zeros(64, np.float32)
+    return Head(none + 1, none, weight, none)
+
+
+ADAPTERS: list[Callable[[Path], Reranker]] = [
+    overlap, counting, onnx, torch, reader_onnx, reader_torch
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=ADAPTERS, ids=lambda opened: opened.__name__)
@@ -69,7 +99,17 @@ def item(title: str) -> Item:
 
 def request_of(history: tuple[str, ...], candidates: tuple[str, ...]) -> RerankRequest:
     reads = tuple(Read(Step(Kind.PURCHASE, 0, title), item(title)) for title in history)
-    return RerankRequest(reads, tuple(map(item, candidates)))
+    return asked(reads, candidates)
+
+
+def asked(history: tuple[Read, ...], candidates: tuple[str, ...]) -> RerankRequest:
+    """With the candidates' vectors, for those that need them; their titles do for the others."""
+    vectors = tuple(map(vector, candidates))
+    return RerankRequest(history, tuple(map(item, candidates)), vectors)
+
+
+def vector(title: str) -> FloatArray:
+    return HashEncoder(64).encode([title])[0]
 
 
 def endless() -> Deadline:
@@ -86,12 +126,12 @@ def score(reranker: Reranker, history: tuple[str, ...], *candidates: str) -> lis
 
 
 def test_each_request_gets_a_score_a_candidate_in_its_order(reranker: Reranker) -> None:
-    asked = [
+    requests = [
         request_of(("linen dress",), ("linen hat", "wool socks", "boots")),
         request_of((), ("linen hat",)),
         request_of(("boots",), ()),
     ]
-    answers = reranker.score(asked, endless())
+    answers = reranker.score(requests, endless())
     assert [None if a is None else a.shape for a in answers] == [(3,), (1,), (0,)]
 
 
@@ -124,15 +164,15 @@ def test_hostile_texts_are_scored_like_any_other(reranker: Reranker) -> None:
 
 def test_a_search_is_read_as_a_step(reranker: Reranker) -> None:
     searched = Read(Step(Kind.SEARCH, 0, None, "linen hat"), None)
-    [scores] = reranker.score([RerankRequest((searched,), (item("linen hat"),))], endless())
+    [scores] = reranker.score([asked((searched,), ("linen hat",))], endless())
     assert scores is not None
     assert np.isfinite(scores).all()
 
 
 def test_past_the_deadline_there_is_no_score(reranker: Reranker) -> None:
     late = Deadline.after(-1, ManualClock())
-    asked = [request_of(("linen dress",), ("linen hat", "a hat of its own"))]
-    assert reranker.score(asked, late) == [None]
+    late_one = request_of(("linen dress",), ("linen hat", "a hat of its own"))
+    assert reranker.score([late_one], late) == [None]
 
 
 def test_the_name_says_who_scored(reranker: Reranker) -> None:

@@ -1,0 +1,81 @@
+"""Merges a reader's adapter into its LLM: ``python -m models.reader_merge LLM READER LAYERS OUT``.
+
+A process of its own, since torch and peft take a gigabyte that goes back when it ends. OUT gets a
+model in Hugging Face's layout, without its output layer, and for methods that put something in
+front of a prompt (prompt and prefix tuning) soft.safetensors: the keys and values of that,
+(layers, 2, tokens, width). Only models/training/peft_methods.py reads the adapter, and it believes
+numbers and known fields only.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+SOFT: Final = "soft.safetensors"
+
+
+def merge(llm: Path, reader: Path, layers: int, out: Path) -> None:
+    """Writes the LLM's first ``layers`` (0: all) with the adapter in ``reader`` into ``out``.
+
+    In 32 bits. Raises ``DamagedWeights``, ``MissingWeights``.
+    """
+    import torch
+
+    from models.training import llm_body, peft_methods
+
+    base = llm_body.body(llm, torch.device("cpu"), layers=layers, dtype=torch.float32)
+    tuned = peft_methods.load(base, reader)
+    tuning = peft_methods.saved(reader)
+    if tuning.method in ("prompt", "prefix"):
+        _save_soft(tuned, out / SOFT)
+        merged = tuned.get_base_model()
+    elif tuning.method in peft_methods.TENSORS:
+        merged = tuned
+    else:
+        merged = tuned.merge_and_unload()
+    _complete_biases(merged)
+    merged.config.use_cache = True  # (training has no use for it)
+    merged.save_pretrained(out)
+    shutil.copyfile(llm / "tokenizer.json", out / "tokenizer.json")
+
+
+def _complete_biases(model: Any) -> None:
+    """A configuration can say that all of a kind have biases, not some: the others get zeros."""
+    import torch
+    from torch import nn
+
+    for flag, names in (
+        ("attention_bias", ("q_proj", "k_proj", "v_proj", "o_proj")),
+        ("mlp_bias", ("gate_proj", "up_proj", "down_proj")),
+    ):
+        parts: list[Any] = [
+            module
+            for name, module in model.named_modules()
+            if name.rpartition(".")[2] in names and isinstance(module, nn.Linear)
+        ]
+        if hasattr(model.config, flag) and any(part.bias is not None for part in parts):
+            setattr(model.config, flag, True)
+            for part in parts:
+                if part.bias is None:
+                    part.bias = nn.Parameter(torch.zeros(part.out_features))
+
+
+def _save_soft(tuned: Any, file: Path) -> None:
+    """The keys and values that stand in front of a prompt, as peft's forward would make them."""
+    import torch
+    from safetensors.torch import save_file
+
+    with torch.inference_mode():
+        front: Any = tuned.get_prompt(batch_size=1)
+        if isinstance(front, torch.Tensor):  # embeddings: (1, tokens, h)
+            front = tuned.get_base_model()(inputs_embeds=front, use_cache=True).past_key_values
+        pairs = [torch.cat([layer.keys, layer.values]) for layer in front.layers]
+        values = torch.stack(pairs).transpose(2, 3).flatten(3)  # from (layers, 2, heads, tokens, w)
+        save_file({"past": values.contiguous().float()}, file)
+
+
+if __name__ == "__main__":
+    merge(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
