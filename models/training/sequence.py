@@ -37,7 +37,8 @@ class SequenceTraining:
     """How to train. ``correction`` 0 leaves the sampling's bias in, 1 takes it out.
 
     Ends after ``epochs``, or when validation has not gained for ``patience`` looks; it is looked
-    at every ``every`` epochs, on ``asked`` questions.
+    at every ``every`` epochs, on ``asked`` questions. ``pool``: negatives are drawn from "all" of
+    the catalogue, or from those "seen" while training.
     """
 
     epochs: int = 24
@@ -50,8 +51,7 @@ class SequenceTraining:
     patience: int = 4
     asked: int = 4000
     seed: int = 0
-    label_smoothing: float = 0.0
-    mask: float = 0.0
+    pool: str = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +182,11 @@ class _Run:
         ]
         if sparse:
             self.optimisers.append(torch.optim.SparseAdam(sparse, lr=how.lr))
-        chances = counted(log, ends).astype(np.float64)
-        self.chances = torch.from_numpy(chances / max(chances.sum(), 1)).float()
+        counts = counted(log, ends)
+        self.chances = torch.from_numpy(counts / max(counts.sum(), 1)).float()
+        self.pool = torch.arange(1, log.items + 1)
+        if how.pool == "seen":
+            self.pool = torch.from_numpy(np.flatnonzero(counts))
         self.done = 0
         self.score = -1.0
         self.waited = 0
@@ -226,34 +229,26 @@ class _Run:
         if not len(targets):
             return None
         positives = torch.unique(targets)
-        drawn = torch.randint(1, self.log.items + 1, (self.how.negatives,))
+        drawn = self.pool[torch.randint(len(self.pool), (self.how.negatives,))]
         candidates = torch.unique(torch.cat([positives, drawn]))
         rows = torch.unique(torch.cat([batch.rows.flatten(), candidates]))
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            table = self.member.mixup(rows, self.titles(rows)) * (rows > 0)[:, None]
+            known = torch.where(rows <= self.log.items, rows, 0)  # a query is its text alone
+            table = self.member.mixup(known, self.titles(rows)) * (rows > 0)[:, None]
             inputs = F.embedding(torch.searchsorted(rows, batch.rows), table)
-            kinds = batch.kinds
-            if self.how.mask:
-                hidden = (torch.rand(kinds.shape) < self.how.mask) & (kinds > 0)
-                hidden[:, -1] = False
-                kinds = torch.where(hidden, 0, kinds)
-            states = self.member.states(inputs, kinds, batch.gaps)[mask]
+            states = self.member.states(inputs, batch.kinds, batch.gaps)[mask]
             if self.member.config.mixup.strategy == "beta":  # other weights on the other side
-                table = self.member.mixup(rows, self.titles(rows))
+                table = self.member.mixup(known, self.titles(rows))
             chosen = F.embedding(torch.searchsorted(rows, candidates), table)
             logits = (states / self.member.config.temperature) @ chosen.T
         logits = logits.float()
         if self.how.correction:
             logits = logits - self.how.correction * self._log_chance(candidates, len(targets))
-        return F.cross_entropy(
-            logits,
-            torch.searchsorted(candidates, targets),
-            label_smoothing=self.how.label_smoothing,
-        )
+        return F.cross_entropy(logits, torch.searchsorted(candidates, targets))
 
     def _log_chance(self, candidates: Tensor, targets: int) -> Tensor:
         """Log of each candidate's chance (c,) to be among this step's."""
-        drawn = 1 - (1 - 1 / self.log.items) ** self.how.negatives
+        drawn = 1 - (1 - 1 / len(self.pool)) ** self.how.negatives
         positive = 1 - (1 - self.chances[candidates]) ** targets
         return torch.log(1 - (1 - drawn) * (1 - positive))
 
