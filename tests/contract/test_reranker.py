@@ -12,6 +12,7 @@ from models import llm_graph, reader_graph
 from models.domain import Item, Kind, Step
 from models.fake import HashEncoder, ManualClock, OverlapReranker
 from models.likelihood import LikelihoodReranker
+from models.listwise import ListwiseReranker
 from models.ports import Deadline, FloatArray, Read, Reranker, RerankRequest
 from models.reader import HistoryReader
 from models.reader_head import Head
@@ -82,14 +83,37 @@ def head() -> Head:
     return Head(none + 1, none, weight, none)
 
 
+def listwise_counting(_folder: Path) -> Reranker:
+    return ListwiseReranker(CountingScorer(), 0.0)
+
+
+def listwise_onnx(folder: Path) -> Reranker:
+    from models.llm_onnx import OnnxScorer
+
+    file = folder / "tiny.onnx"
+    llm_graph.write(tiny_llama.write(folder), file, llm_graph.INT8)
+    scorer = OnnxScorer("tiny", file, folder / "tokenizer.json", threads=1)
+    return ListwiseReranker(scorer, 0.0, both_ways=True)
+
+
 ADAPTERS: list[Callable[[Path], Reranker]] = [
     overlap, counting, onnx, torch, reader_onnx, reader_torch
 ]  # fmt: skip
+#: In these candidates see each other, by design: all is promised but what ``independent`` tests.
+LISTWISE: list[Callable[[Path], Reranker]] = [listwise_counting, listwise_onnx]
+
+
+@pytest.fixture(scope="module", params=ADAPTERS + LISTWISE, ids=lambda opened: opened.__name__)
+def reranker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reranker:
+    adapter: Reranker = request.param(tmp_path_factory.mktemp("reranker"))
+    return adapter
 
 
 @pytest.fixture(scope="module", params=ADAPTERS, ids=lambda opened: opened.__name__)
-def reranker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reranker:
-    adapter: Reranker = request.param(tmp_path_factory.mktemp("reranker"))
+def independent(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Reranker:
+    adapter: Reranker = request.param(tmp_path_factory.mktemp("independent"))
     return adapter
 
 
@@ -139,17 +163,17 @@ def test_no_requests_have_no_answers(reranker: Reranker) -> None:
     assert reranker.score([], endless()) == []
 
 
-def test_a_score_does_not_depend_on_the_other_candidates(reranker: Reranker) -> None:
+def test_a_score_does_not_depend_on_the_other_candidates(independent: Reranker) -> None:
     history = ("linen dress", "linen shirt")
-    [alone] = score(reranker, history, "linen hat")
-    among = score(reranker, history, "wool socks", "linen hat", *HOSTILE)
+    [alone] = score(independent, history, "linen hat")
+    among = score(independent, history, "wool socks", "linen hat", *HOSTILE)
     assert among[1] == pytest.approx(alone, abs=1e-3)
 
 
-def test_the_order_of_the_candidates_does_not_matter(reranker: Reranker) -> None:
+def test_the_order_of_the_candidates_does_not_matter(independent: Reranker) -> None:
     titles = ("linen hat", "wool socks", "boots")
-    there = score(reranker, ("linen dress",), *titles)
-    back = score(reranker, ("linen dress",), *reversed(titles))
+    there = score(independent, ("linen dress",), *titles)
+    back = score(independent, ("linen dress",), *reversed(titles))
     assert back[::-1] == pytest.approx(there, abs=1e-3)
 
 

@@ -1,0 +1,204 @@
+"""The listwise reranker: all candidates in one prompt, a letter each, and the letters' chances.
+
+::
+
+    Shopping history, oldest first:
+    Bought:
+    Strap top, Black Vest top
+    Which one is next?
+    (A) Tilda dress, White Dress
+    (B) Straw hat
+    Next: (
+
+One forward gives the log p of every letter behind the open bracket, without generating (as FIRST,
+arXiv 2406.15657, does). For larger LLMs, tuned for it: untuned at 135M the letters are no better
+than chance (docs/log.md).
+
+Here, unlike with every other reranker, **candidates see each other**: that is what a listwise
+model can do more, and why a score means something within its own request only. Equal texts share
+a letter. More candidates than letters are dealt out like cards, in the retriever's order, to
+windows of alike quality; a score is the letter's log p less its window's mean, so that windows
+compare. What an LLM prefers by position alone is halved by a second pass with each window's order
+reversed (``both_ways``).
+"""
+
+from __future__ import annotations
+
+import string
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from models.domain import Item
+from models.llm import Branch, CausalScorer, Tokens, log_likelihoods, seconds_per_token
+from models.ports import Deadline, FloatArray, Read, Reranker, RerankRequest
+from models.prompt import Tokenize, one_line
+from models.reader_prompt import ReaderFormat, reader_prompt
+
+#: Candidates of one prompt at most.
+LETTERS: Final = string.ascii_uppercase[:20]
+FORMAT: Final = ReaderFormat()
+QUESTION: Final = "Which one is next?\n"
+ANSWER: Final = "Next: ("
+END: Final = "\n"
+
+#: As in models/likelihood.py.
+_NEWEST: Final = 0.3
+_FORGIVING: Final = 0.9
+
+
+def listwise_prompt(
+    history: Sequence[Read], candidates: Sequence[Item], tokenize: Tokenize
+) -> Tokens:
+    """The prompt up to where a letter goes; empty where there is nothing to read or to choose.
+
+    ``history`` is oldest first; the candidates, at most as many as letters, each have a text.
+    """
+    return _prompt(history, [candidate_text(item, tokenize) for item in candidates], tokenize)
+
+
+def letters(tokenize: Tokenize) -> tuple[int, ...]:
+    """The token of each letter, in the candidates' order. Raises ``ValueError`` without such."""
+    found = [tokenize(letter) for letter in LETTERS]
+    if any(len(tokens) != 1 for tokens in found):
+        raise ValueError("this tokenizer has no token of its own for each letter")
+    return tuple(token for (token,) in found)
+
+
+def candidate_text(item: Item, tokenize: Tokenize) -> Tokens:
+    """What follows a letter, without the line's end; empty for an item without a text."""
+    text = one_line(item.text)
+    return tokenize(f" {text}")[: FORMAT.text_tokens] if text else ()
+
+
+def _prompt(history: Sequence[Read], texts: Sequence[Tokens], tokenize: Tokenize) -> Tokens:
+    read = reader_prompt(history, FORMAT, tokenize).tokens
+    if not read or not texts:
+        return ()
+    lines = [
+        tokenize("(") + tokenize(letter) + tokenize(")") + text + tokenize(END)
+        for letter, text in zip(LETTERS[: len(texts)], texts, strict=True)
+    ]
+    return read + tokenize(QUESTION) + tuple(t for line in lines for t in line) + tokenize(ANSWER)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """One request: ``texts`` has the candidates in their order; ``windows`` the distinct ones."""
+
+    position: int
+    texts: tuple[Tokens, ...]
+    windows: tuple[tuple[Tokens, ...], ...]  # each once a pass, in the order of its letters
+    branches: tuple[Branch, ...]  # of each window
+
+    @property
+    def cost(self) -> int:
+        """Tokens of its forwards."""
+        return sum(branch.cost for branch in self.branches)
+
+
+class ListwiseReranker:
+    """Reranker by letters. For one thread at a time.
+
+    ``seconds_per_token`` is the first estimate; each forward corrects it. Raises ``ValueError``
+    for a tokenizer without a token for each letter.
+    """
+
+    needs_vectors = False
+
+    def __init__(
+        self, scorer: CausalScorer, seconds_per_token: float, *, both_ways: bool = False
+    ) -> None:
+        self.name = f"{scorer.name}/listwise"
+        self.seconds_per_token = seconds_per_token
+        self._scorer = scorer
+        self._both_ways = both_ways
+        self._letters = letters(scorer.tokenize)
+
+    def score(
+        self, requests: Sequence[RerankRequest], deadline: Deadline
+    ) -> list[FloatArray | None]:
+        """For each request its candidates' scores (c,), or None where the time did not suffice.
+
+        A request without anything to read scores 0 throughout, and so does an item without text.
+        """
+        answers: list[FloatArray | None] = [None] * len(requests)
+        waiting = [self._question(i, request) for i, request in enumerate(requests)]
+        while waiting:
+            chunk = self._next_chunk(waiting)
+            tokens = sum(question.cost for question in chunk)
+            if tokens and tokens * self.seconds_per_token > deadline.remaining():
+                if len(waiting) == len(requests):
+                    self.seconds_per_token *= _FORGIVING
+                break
+            began = deadline.clock()
+            found = log_likelihoods(self._scorer, [b for q in chunk for b in q.branches])
+            if tokens:
+                measured = (deadline.clock() - began) / tokens
+                self.seconds_per_token += _NEWEST * (measured - self.seconds_per_token)
+            for question in chunk:
+                own, found = found[: len(question.branches)], found[len(question.branches) :]
+                answers[question.position] = _scores(question, own)
+            waiting = waiting[len(chunk) :]
+        return answers
+
+    def _question(self, position: int, request: RerankRequest) -> _Question:
+        tokenize = self._scorer.tokenize
+        texts = tuple(candidate_text(item, tokenize) for item in request.candidates)
+        windows = self._windows(list(dict.fromkeys(filter(None, texts))))
+        branches = []
+        for window in windows:
+            prompt = _prompt(request.history, window, tokenize)
+            if not prompt:
+                return _Question(position, texts, (), ())
+            own = tuple((letter,) for letter in self._letters[: len(window)])
+            branches.append(Branch(prompt, own))
+        return _Question(position, texts, windows, tuple(branches))
+
+    def _windows(self, texts: Sequence[Tokens]) -> tuple[tuple[Tokens, ...], ...]:
+        """The texts dealt out to as few windows as their number takes, a second time reversed."""
+        count = -(-len(texts) // len(LETTERS))
+        once = tuple(tuple(texts[start::count]) for start in range(count))
+        return once + tuple(window[::-1] for window in once) if self._both_ways else once
+
+    def _next_chunk(self, waiting: Sequence[_Question]) -> Sequence[_Question]:
+        """The first question, and those behind it that fit the same forward."""
+        size, room = 0, self._scorer.tokens_at_once
+        for question in waiting:
+            room -= question.cost
+            if size and room < 0:
+                break
+            size += 1
+        return waiting[:size]
+
+
+def load_listwise(
+    source: str,
+    data_dir: Path,
+    threads: int,
+    say: Callable[[str], None],
+    clock: Callable[[], float] = time.perf_counter,
+) -> Reranker:
+    """The reranker on this machine's quickest back end, warmed up and timed.
+
+    ``source``: "", a folder (of a model tuned for it) or a hub name; ``threads``: 0 for all
+    cores. Raises ``MissingWeights``, ``DamagedWeights``.
+    """
+    from models.llm_backends import load_scorer  # heavy: onnxruntime, or torch
+
+    scorer = load_scorer(source, data_dir, threads, say)
+    return ListwiseReranker(scorer, seconds_per_token(scorer, clock))
+
+
+def _scores(question: _Question, found: Sequence[FloatArray]) -> FloatArray:
+    """Each candidate's mean over the passes (c,), within its window; 0 without a text."""
+    sums: dict[Tokens, list[float]] = {}
+    for window, log_p in zip(question.windows, found, strict=True):
+        for text, value in zip(window, (log_p - log_p.mean()).tolist(), strict=True):
+            sums.setdefault(text, []).append(value)
+    scores = [float(np.mean(sums[text])) if text in sums else 0.0 for text in question.texts]
+    return np.array(scores, dtype=np.float32)
