@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("encode", "import_catalog", "cold_start", "click_to_list", "state_path")
+BENCHMARKS = ("encode", "import_catalog", "cold_start", "click_to_list", "state_path", "rerank")
 
 
 def main() -> None:
