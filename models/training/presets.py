@@ -35,11 +35,11 @@ PRESETS: Final = {
         reader=ReaderConfig(max_tokens=150_000),
         asked_llm=1000,
     ),
-    "standard": Preset("standard", training=SequenceTraining(epochs=24)),
+    "standard": Preset("standard", training=SequenceTraining(epochs=16)),
     "best": Preset(
         "best",
         sequence=SequenceConfig(mixup=MixUpConfig(), members=3),
-        training=SequenceTraining(epochs=30),
+        training=SequenceTraining(epochs=16),
         reader=ReaderConfig(epochs=2),
     ),
 }

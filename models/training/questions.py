@@ -84,11 +84,15 @@ def last_events(log: TrainingLog, shortest: int = 3) -> Split:
     return Split(ends, before(2), before(1), "leave-one-out: the last event, the one before it")
 
 
-def by_time(log: TrainingLog, validation: float = 0.1, test: float = 0.2) -> Split:
+def by_time(
+    log: TrainingLog, validation: float = 0.1, test: float = 0.2, *, baskets: bool = True
+) -> Split:
     """Global time: the last ``test`` of the events are the test, ``validation`` of them before it.
 
     Boundaries are ts, so that no basket is cut. Asked are the events on items that the shopper
-    has not had before, by shoppers with a history.
+    has not had before, by shoppers with a history. Without ``baskets`` each event is asked with
+    all before it in the log's order, its own basket's too: for comparison with figures that were
+    made so, since the order inside a basket means nothing and its items are much alike.
     """
     ts = np.asarray(log.ts)
     ordered = np.sort(ts)
@@ -104,22 +108,27 @@ def by_time(log: TrainingLog, validation: float = 0.1, test: float = 0.2) -> Spl
         dtype=np.int64,
     )
     found = [
-        _between(log, ts, first_validation, first_test),
-        _between(log, ts, first_test, int(ordered[-1]) + 1),
+        _between(log, ts, first_validation, first_test, baskets),
+        _between(log, ts, first_test, int(ordered[-1]) + 1, baskets),
     ]
-    words = f"global time: validation from {first_validation}, test from {first_test} (epoch ms)"
+    how = "by basket" if baskets else "event by event"
+    words = (
+        f"global time, {how}: validation from {first_validation}, test from {first_test} (epoch ms)"
+    )
     return Split(ends, found[0], found[1], words)
 
 
-def _between(log: TrainingLog, ts: NDArray[np.int64], first: int, stop: int) -> Questions:
-    """Each new item that a shopper reached at ``first`` <= ts < ``stop``, asked before its ts."""
+def _between(
+    log: TrainingLog, ts: NDArray[np.int64], first: int, stop: int, baskets: bool
+) -> Questions:
+    """Each new item that a shopper reached at ``first`` <= ts < ``stop``, asked before it."""
     rows = np.asarray(log.rows)
     found: list[tuple[int, int, int, int]] = []
     for shopper, (start, end) in enumerate(zip(log.offsets[:-1], log.offsets[1:], strict=True)):
         mine = ts[start:end]
         low, high = np.searchsorted(mine, [first, stop])
         for place in range(int(low), int(high)):
-            before = int(np.searchsorted(mine, mine[place]))  # the basket's begin
+            before = int(np.searchsorted(mine, mine[place])) if baskets else place
             row = int(rows[start + place])
             if before == 0 or row > log.items:
                 continue

@@ -33,7 +33,7 @@ from models.errors import InvalidFile
 from models.evaluation import Interval, bootstrap
 from models.making import Say
 from models.ports import TitleEncoder
-from models.sequence import Member, SequenceConfig, SequenceModel
+from models.sequence import Member, SequenceModel
 from models.training import gate
 from models.training.log import Logged, TrainingLog, prepare
 from models.training.presets import Preset
@@ -41,12 +41,12 @@ from models.training.progress import Progress
 from models.training.questions import Questions, Split, by_time, gains, hits, last_events, ranks
 from models.training.reader import train_reader
 from models.training.sequence import (
-    SequenceTraining,
     Titles,
     counted,
     item_table,
     shopper_vectors,
     train_member,
+    training_key,
 )
 from models.training.trained_reader import reader_states
 
@@ -187,7 +187,7 @@ def sequence_model(
         label = "sequence model"
         if config.members > 1:
             label += f" {number + 1}/{config.members}"
-        place = work / f"member-{_key(log, split, config, how)}"
+        place = work / f"member-{training_key(log, split, config, how)}"
         member = train_member(log, split.ends, split.validation, config, how, place, bar(label))
         sample = split.validation.sample(request.preset.asked, 1)
         shares.append(gate.choose_shares(log, sample, member, Titles(log)))
@@ -218,14 +218,6 @@ def retriever_of(log: TrainingLog, model: SequenceModel, table: Tensor) -> Calla
         return shopper_vectors(log, asked, model, table)
 
     return vectors
-
-
-def _key(log: TrainingLog, split: Split, config: SequenceConfig, how: SequenceTraining) -> str:
-    """A folder's name for one training: another log, split or setting has another."""
-    import hashlib
-
-    told = [log.summary.fingerprint, split.words, config.to_json(), asdict(how)]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _told_gate(chosen: gate.Gate) -> dict[str, Interval]:

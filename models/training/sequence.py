@@ -8,9 +8,11 @@ doi 10.1145/3298689.3346996), by ``correction``. Nothing grows with shoppers tim
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +26,7 @@ from models.sequence import Member, SequenceConfig, SequenceModel, gap_buckets
 from models.training.checkpoint import keep, kept
 from models.training.log import TrainingLog
 from models.training.progress import Progress
-from models.training.questions import Questions, gains, hits, ranks
+from models.training.questions import Questions, Split, gains, hits, ranks
 
 _log = logging.getLogger("weft.training")
 
@@ -37,16 +39,18 @@ class SequenceTraining:
     """How to train. ``correction`` 0 leaves the sampling's bias in, 1 takes it out.
 
     Ends after ``epochs``, or when validation has not gained for ``patience`` looks; it is looked
-    at every ``every`` epochs, on ``asked`` questions. ``pool``: negatives are drawn from "all" of
+    at every ``every`` epochs, on ``asked`` questions. The rate falls evenly from ``lr`` to its
+    share ``last_lr`` in the last epoch. ``pool``: negatives are drawn from "all" of
     the catalogue, or from those "seen" while training.
     """
 
-    epochs: int = 24
+    epochs: int = 16
     batch: int = 512
     negatives: int = 2048
     lr: float = 1e-3
+    last_lr: float = 0.1
     weight_decay: float = 0.0
-    correction: float = 0.0
+    correction: float = 1.0
     every: int = 2
     patience: int = 4
     asked: int = 4000
@@ -203,6 +207,10 @@ class _Run:
         rng = np.random.default_rng([how.seed, self.done])
         torch.manual_seed(int(rng.integers(2**62)))  # an epoch begun anew is the same one
         self.member.train()
+        rate = how.lr * (1 - (1 - how.last_lr) * self.done / max(how.epochs - 1, 1))
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
         count = -(-len(self.windows) // how.batch)
         losses: list[float] = []
         for number, batch in enumerate(self.windows.batches(how.batch, rng)):
@@ -280,6 +288,14 @@ class _Run:
         for optimiser, told in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(told)
         self.done, self.score, self.waited = state["numbers"]
+
+
+def training_key(
+    log: TrainingLog, split: Split, config: SequenceConfig, how: SequenceTraining
+) -> str:
+    """A name for one training: another log, split or setting has another."""
+    told = [log.summary.fingerprint, split.words, config.to_json(), asdict(how)]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @torch.inference_mode()
