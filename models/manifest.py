@@ -29,6 +29,7 @@ _NAMED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FILE: Final = re.compile(r"(?:reader/)?[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.(?:json|safetensors)")
 #: Sizes in a space's description, at most: a hostile one must not make a model for ever.
 _MOST: Final = 65_536
+_CANDIDATES: Final = 50
 _ENCODER: Final = re.compile(r"(?P<model>.+)-(?:int8|fp32|bf16)-(?P<sum>[0-9a-f]{8})")
 
 Json = Mapping[str, Any]
@@ -127,6 +128,11 @@ class Manifest:
     def reader(self) -> Json | None:
         """What is known of the LLM history reader, None without one."""
         return self.told.reader
+
+    @property
+    def candidates(self) -> int:
+        """How many candidates the reader had to order when its weight was chosen."""
+        return int(self.told.gate.get("candidates", _CANDIDATES))
 
     @property
     def bytes(self) -> int:
@@ -248,6 +254,7 @@ def _check_weight(gate: dict[str, Any]) -> None:
     number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
     if not number or not 0 <= float(weight or 0) <= 1:
         raise BundleInvalid("its gate's weight is no number from 0 to 1")
+    _whole_number(gate.get("candidates", _CANDIDATES), "its gate's candidates", low=1, most=500)
 
 
 def _check_metrics(metrics: dict[str, Any]) -> None:

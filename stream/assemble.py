@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.fusion import GATE_WEIGHT
 from models.popularity import Popularity
@@ -14,7 +15,12 @@ from models.vectors import CachedEncoder
 from models.zero_shot import ZeroShotSpace
 from stream.index_edge import EdgeIndex
 from stream.index_server import ServerIndex, connect
+from stream.serving import Live, Serving
 from stream.settings import Settings
+from stream.shelves import collection_of, folder_of
+
+if TYPE_CHECKING:
+    from models.bundle import Bundle
 
 #: Told, in a line each, what takes long.
 Say = Callable[[str], None]
@@ -25,10 +31,18 @@ class Parts:
     """What a worker is made of, beside Kafka."""
 
     encoder: CachedEncoder
-    space: Space
-    index: EdgeIndex | ServerIndex
     popularity: Popularity
-    recommender: Recommender
+    live: Live
+
+    @property
+    def space(self) -> Space:
+        """The space that serves now."""
+        return self.live.current.space
+
+    @property
+    def index(self) -> EdgeIndex | ServerIndex:
+        """The index that serves now."""
+        return self.live.current.index
 
     def close(self) -> None:
         """Flushes the index and the vector cache."""
@@ -36,11 +50,13 @@ class Parts:
         self.encoder.close()
 
 
-def assemble(settings: Settings, say: Say, index_folder: Path | None = None) -> Parts:
+def assemble(
+    settings: Settings, say: Say, index_folder: Path | None = None, bundle: Path | None = None
+) -> Parts:
     """Loads the models and opens the index; seconds, so off the event loop.
 
-    ``index_folder`` is the embedded index's, by default one in the data folder. Raises ``Fatal``
-    errors that say what is missing.
+    ``index_folder`` is the embedded index's, by default one in the data folder; ``bundle`` the
+    one to serve, None for the zero-shot space. Raises ``Fatal`` errors that say what is missing.
     """
     from models.encoder import load_encoder
 
@@ -51,19 +67,52 @@ def assemble(settings: Settings, say: Say, index_folder: Path | None = None) -> 
         settings.data_dir / "vectors.sqlite",
         say,
     )
-    space = ZeroShotSpace(encoder)
-    index = open_index(settings, space, index_folder)
     popularity = Popularity(settings.popularity_days)
-    weight = rerank_weight(settings)
-    reranker, candidates = _reranker(settings, say) if weight > 0 else (None, 0)
+    try:
+        first = load_serving(settings, encoder, popularity, say, index_folder, bundle)
+    except BaseException:
+        encoder.close()
+        raise
+    return Parts(encoder, popularity, Live(first))
+
+
+def load_serving(
+    settings: Settings,
+    encoder: CachedEncoder,
+    popularity: Popularity,
+    say: Say,
+    index_folder: Path | None = None,
+    bundle: Path | None = None,
+) -> Serving:
+    """The space of a bundle (or the zero-shot one), with its index opened and its LLM loaded.
+
+    Raises ``BundleInvalid`` and other ``Fatal`` errors, ``IndexUnavailable``.
+    """
+    space: Space
+    if bundle is None:
+        opened, space = None, ZeroShotSpace(encoder)
+        weight = rerank_weight(settings)
+    else:
+        from models.bundle import open_bundle
+        from models.trained import TrainedSpace  # heavy: torch
+
+        opened = open_bundle(bundle)
+        space = TrainedSpace(opened, encoder)
+        weight = _bundle_weight(settings, opened)
+    reranker, candidates = None, 0
+    if weight > 0:
+        reranker, candidates = _reranker(settings, say, opened)
+    bundle_id = opened.id if opened else ""
+    index = open_index(settings, space, folder_of(settings, index_folder, bundle_id), bundle_id)
     recommender = Recommender(
         index, space, popularity, reranker, weight, settings.list_size, candidates
     )
-    return Parts(encoder, space, index, popularity, recommender)
+    label = opened.label if opened else space.label
+    return Serving(bundle_id, label, bundle, space, index, recommender, weight)
 
 
 def rerank_weight(settings: Settings) -> float:
-    """The LLM's share in the order; at 0 it is neither loaded nor asked.
+    """The LLM's share in the order without a bundle; at 0 it is neither loaded nor asked.
 
     The gate's weight was measured with the default LLM; another one has none yet.
     """
@@ -71,10 +120,16 @@ def rerank_weight(settings: Settings) -> float:
     return {"gate": gate, "always": settings.rerank_weight, "never": 0.0}[settings.rerank]
 
 
+def _bundle_weight(settings: Settings, bundle: Bundle) -> float:
+    """The same with a bundle: its own validation decides; without a reader it tuned no LLM."""
+    gate = bundle.manifest.weight if bundle.manifest.reader is not None else 0.0
+    return {"gate": gate, "always": settings.rerank_weight, "never": 0.0}[settings.rerank]
+
+
 def open_index(
-    settings: Settings, space: Space, folder: Path | None = None
+    settings: Settings, space: Space, folder: Path, bundle_id: str = ""
 ) -> EdgeIndex | ServerIndex:
-    """The item index for vectors of the space."""
+    """The item index for vectors of the space; ``folder`` is the embedded one's."""
     if settings.index == "server":
         client = connect(
             settings.qdrant_url,
@@ -82,14 +137,45 @@ def open_index(
             settings.qdrant_timeout,
             settings.qdrant_ca,
         )
-        return ServerIndex(client, settings.collection, space.name, space.dim)
-    return EdgeIndex(
-        folder or settings.data_dir / "index" / settings.collection, space.name, space.dim
-    )
+        collection = collection_of(settings, bundle_id)
+        try:
+            return ServerIndex(client, collection, space.name, space.dim)
+        except BaseException:
+            client.close()
+            raise
+    return EdgeIndex(folder, space.name, space.dim)
 
 
-def _reranker(settings: Settings, say: Say) -> tuple[Reranker, int]:
+def _reranker(settings: Settings, say: Say, bundle: Bundle | None) -> tuple[Reranker, int]:
+    """The LLM and how many candidates it scores a list: a bundle's reader, or the zero-shot one."""
+    if bundle is not None and bundle.manifest.reader is not None:
+        return _reader(settings, say, bundle), settings.candidates or bundle.manifest.candidates
     from models.likelihood import default_candidates, load_reranker
 
     reranker = load_reranker(settings.llm, settings.data_dir, settings.threads, say)
     return reranker, settings.candidates or default_candidates()
+
+
+def _reader(settings: Settings, say: Say, bundle: Bundle) -> Reranker:
+    from models.bundle import READER, invalid
+    from models.errors import BundleInvalid
+    from models.reader import load_reader  # heavy: onnxruntime, or torch
+
+    told = bundle.manifest.reader or {}
+    try:
+        reader = load_reader(
+            bundle.path / READER,
+            told,
+            settings.data_dir,
+            settings.threads,
+            say,
+            settings.llm,
+        )
+    except BundleInvalid as error:
+        raise invalid(bundle.path, str(error)) from error
+    if reader.dim != bundle.manifest.dim:
+        raise invalid(
+            bundle.path,
+            f"its reader speaks of {reader.dim} dimensions, its space has {bundle.manifest.dim}",
+        )
+    return reader

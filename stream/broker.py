@@ -105,7 +105,7 @@ def check_topics(counts: Mapping[str, int], names: TopicNames) -> int:
 
     ``counts`` are the broker's. Raises ``MissingTopic``, ``UnequalPartitions``.
     """
-    wanted = [*(names.of(topic) for topic in ALL_TOPICS), names.changelog]
+    wanted = [*(names.of(topic) for topic in ALL_TOPICS), names.changelog, names.control]
     if missing := [name for name in wanted if name not in counts]:
         raise MissingTopic(
             f"not on the broker: {', '.join(missing)}. Start `weft worker` with a user who may "
@@ -127,15 +127,16 @@ def _alike(names: TopicNames) -> list[str]:
 
 
 def _wanted(settings: Settings, names: TopicNames, counts: Mapping[str, int]) -> list[NewTopic]:
-    """All eight topics as Weft would create them."""
+    """All nine topics as Weft would create them."""
     alike = _alike(names)
     common = next((counts[name] for name in alike if name in counts), settings.partitions)
     configs = {names.of(topic): config_of(topic) for topic in ALL_TOPICS}
-    configs[names.changelog] = CHANGELOG_CONFIG
+    configs[names.changelog] = configs[names.control] = CHANGELOG_CONFIG
+    counts_of = {**dict.fromkeys(alike, common), names.control: 1}
     return [
         NewTopic(
             name,
-            common if name in alike else settings.partitions,
+            counts_of.get(name, settings.partitions),
             settings.replicas,
             config={key: str(value) for key, value in config.items()},
         )

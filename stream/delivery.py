@@ -58,16 +58,25 @@ class Delivery(Protocol):
 
 
 class KafkaDelivery:
-    """Delivery by an idempotent confluent-kafka producer."""
+    """Delivery by an idempotent confluent-kafka producer.
 
-    def __init__(self, config: Mapping[str, str | int | float | bool], partitioner: str) -> None:
+    ``timeout_ms`` without an answer make ``BrokerUnavailable``.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, str | int | float | bool],
+        partitioner: str,
+        timeout_ms: int = _MESSAGE_TIMEOUT_MS,
+    ) -> None:
+        self._timeout = 2 * timeout_ms / 1000
         self._producer = Producer(
             {
                 **config,
                 "enable.idempotence": True,
                 "partitioner": partitioner,
                 "linger.ms": 2,
-                "message.timeout.ms": _MESSAGE_TIMEOUT_MS,
+                "message.timeout.ms": timeout_ms,
                 # a dead letter is as long as its source, and a topic takes 48 KiB over librdkafka's
                 "message.max.bytes": 2_000_000,
                 "queue.buffering.max.messages": 200_000,
@@ -85,7 +94,7 @@ class KafkaDelivery:
 
         for record in records:
             self._produce(record, delivered)
-        end = time.monotonic() + 2 * _MESSAGE_TIMEOUT_MS / 1000
+        end = time.monotonic() + self._timeout
         while self._producer.flush(1.0) and time.monotonic() < end:
             pass
         left = len(self._producer)

@@ -24,7 +24,6 @@ from confluent_kafka import Consumer, TopicPartition
 
 from models.domain import Item
 from models.fusion import GATE_WEIGHT
-from stream.assemble import rerank_weight
 from stream.broker import EmbeddedBroker
 from stream.contracts import PublishedList, decode_product, decode_recommendation, decode_shopper
 from stream.demo_shop import DemoShop
@@ -128,7 +127,7 @@ class Demo:
 
     @property
     def _weight(self) -> float:
-        return rerank_weight(self._settings)
+        return self._worker.parts.live.current.weight
 
     # -- the publisher -------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ def _broker(settings: Settings, timeout: float) -> Iterator[Finding]:
     kind = "embedded" if cluster.embedded else "answers"
     yield Finding("broker", Status.OK, f"{settings.kafka} {kind}")
     names = TopicNames(settings.topic_prefix, settings.group)
-    wanted = [*map(names.of, ALL_TOPICS), names.changelog]
+    wanted = [*map(names.of, ALL_TOPICS), names.changelog, names.control]
     if absent := [name for name in wanted if name not in cluster.counts]:
         words = "`weft worker` creates these, where its user may: " + ", ".join(absent)
         yield Finding("topics", Status.LATER, words)

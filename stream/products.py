@@ -131,8 +131,9 @@ class GroupFollower(Follower):
     """
 
     def __init__(self, config: Config, topic: str, group: str) -> None:
-        # librdkafka commits the stored offsets every five seconds, and when partitions move
-        super().__init__({**config, "group.id": group, "enable.auto.commit": True}, topic)
+        # librdkafka commits the stored offsets every second, and when partitions move
+        every: Config = {"enable.auto.commit": True, "auto.commit.interval.ms": 1000}
+        super().__init__({**config, **every, "group.id": group}, topic)
         self._mine: set[int] = set()
         self._early: list[Message] = []  # came while resting
 
@@ -155,7 +156,9 @@ class GroupFollower(Follower):
     def done(self, batch: Batch) -> None:
         """Has what is done committed soon, of the partitions that are still this one's."""
         super().done(batch)
-        reached = {product.partition for product in batch.products} & self._mine
+        # an end counts too: behind it there may be markers, which nobody reads
+        reached = {product.partition for product in batch.products} | set(batch.ends or ())
+        reached &= self._mine
         if reached:
             places = [TopicPartition(self._topic, p, self._next[p]) for p in reached]
             self._consumer.store_offsets(offsets=places)

@@ -43,7 +43,7 @@ def config_of(topic: str) -> Mapping[str, str | int]:
     return _COMPACTION if topic in COMPACTED else {}
 
 
-#: How Weft creates the changelog.
+#: How Weft creates the changelog, and the control topic.
 CHANGELOG_CONFIG: Final = _COMPACTION
 
 
@@ -71,3 +71,8 @@ class TopicNames:
     def changelog(self) -> str:
         """The compacted topic that holds the newest state of every shopper."""
         return f"{self.group}-{self.prefix}shoppers-changelog"
+
+    @property
+    def control(self) -> str:
+        """The compacted topic of which only partition 0 is used: which bundle is to serve."""
+        return f"{self.group}-{self.prefix}bundle"

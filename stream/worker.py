@@ -12,17 +12,20 @@ from typing import Final
 
 from models.errors import WeftError
 from stream.app import ShopperApp
-from stream.assemble import Parts, assemble
+from stream.assemble import Parts, assemble, load_serving
 from stream.broker import Layout, ensure_topics
-from stream.catalogue import CatalogueProcessor, OnIndexed
+from stream.catalogue import OnIndexed
 from stream.catalogue_feed import CatalogueFeed
+from stream.control import ControlReader
 from stream.delivery import KafkaDelivery
-from stream.index_edge import EdgeIndex
+from stream.filling import Filling
 from stream.intake import KafkaGapReader
-from stream.products import Follower, GroupFollower, IndexFollower
+from stream.serving import Serving
 from stream.settings import Settings, kafka_config
+from stream.shelves import Shelves
 from stream.shoppers import ShopperProcessor
-from stream.topics import PRODUCTS, TopicNames
+from stream.switch import UNUSABLE, Switch, first_choices
+from stream.topics import TopicNames
 
 _log = logging.getLogger("weft.worker")
 
@@ -51,46 +54,73 @@ class Worker:
         self._failed = asyncio.Event()
         self._ready_at = time.monotonic()
         self.parts: Parts
-        self.feed: CatalogueFeed
+        self.switch: Switch
         self.shoppers: ShopperProcessor
         self.app: ShopperApp
+        self._delivery: KafkaDelivery
+        self._loop: asyncio.AbstractEventLoop
         self._serving: asyncio.Task[None]
+
+    @property
+    def feed(self) -> CatalogueFeed:
+        """What feeds the index that serves now."""
+        return self.switch.filling.feed
 
     async def start(self) -> None:
         """Connects and loads; returns when events and products are being read."""
+        self._loop = asyncio.get_running_loop()
         try:
             layout = await asyncio.to_thread(ensure_topics, self.settings)
-            self.parts = await asyncio.to_thread(
-                assemble, self.settings, _log.info, self._index_folder
-            )
+            names = TopicNames(self.settings.topic_prefix, self.settings.group)
+            control = ControlReader(kafka_config(self.settings), names.control)
+            self._stack.callback(control.close)
+            await asyncio.to_thread(control.to_the_end)
+            shelves = Shelves(self.settings, self._index_folder)
+            self.parts = await asyncio.to_thread(self._assembled, control, shelves)
             self._stack.callback(self.parts.close)
-            config = kafka_config(self.settings)
-            delivery = KafkaDelivery(config, self.settings.partitioner)
-            self._stack.callback(delivery.close)
-            self._start_catalogue(delivery)
-            await self._start_shoppers(delivery, layout)
+            self._delivery = KafkaDelivery(kafka_config(self.settings), self.settings.partitioner)
+            self._stack.callback(self._delivery.close)
+            reports = KafkaDelivery(kafka_config(self.settings), self.settings.partitioner, 3000)
+            self._stack.callback(reports.close)
+            self.switch = Switch(self.settings, self.parts.live, control, shelves, reports, self)
+            self._stack.push_async_callback(self.switch.stop)
+            await self.switch.start()
+            await self._start_shoppers(self._delivery, layout)
         except BaseException:
             await self.stop()
             raise
 
-    def _start_catalogue(self, delivery: KafkaDelivery) -> None:
-        names = TopicNames(self.settings.topic_prefix, self.settings.group)
+    def load(self, bundle: Path | None) -> Serving:
+        """The serving of a bundle, beside the one that is live; see ``stream.switch.Host``."""
         parts = self.parts
-        processor = CatalogueProcessor(
-            parts.index, parts.space, delivery, names, on_indexed=self._on_indexed
+        return load_serving(
+            self.settings, parts.encoder, parts.popularity, _log.info, self._index_folder, bundle
         )
-        loop = asyncio.get_running_loop()
 
-        def failed(_error: BaseException) -> None:  # on the feed's thread
-            loop.call_soon_threadsafe(self._failed.set)
-
-        self.feed = CatalogueFeed(
-            processor,
-            _follower(self.settings, parts, names.of(PRODUCTS)),
-            on_error=failed,
+    def fill(self, serving: Serving, *, heard: bool) -> Filling:
+        """Its feed, not started yet; see ``stream.switch.Host``."""
+        return Filling(
+            self.settings,
+            serving,
+            self._delivery,
+            heard=heard,
+            on_indexed=self._on_indexed,
+            on_error=self._feed_failed,
         )
-        self._stack.push_async_callback(asyncio.to_thread, self.feed.stop)
-        self.feed.start()
+
+    def _feed_failed(self, _error: BaseException) -> None:  # on the feed's thread
+        self._loop.call_soon_threadsafe(self._failed.set)
+
+    def _assembled(self, control: ControlReader, shelves: Shelves) -> Parts:
+        """The parts with the first bundle that can be served; else the zero-shot space."""
+        for bundle in first_choices(self.settings, control, shelves):
+            try:
+                return assemble(self.settings, _log.info, self._index_folder, bundle)
+            except UNUSABLE as error:
+                if bundle is None or self.settings.bundle:
+                    raise
+                _log.error("%s", error)
+        raise AssertionError("the zero-shot space is always among the choices")
 
     async def _start_shoppers(self, delivery: KafkaDelivery, layout: Layout) -> None:
         config = kafka_config(self.settings)
@@ -98,7 +128,7 @@ class Worker:
         self.shoppers = ShopperProcessor(
             self.settings,
             self.app.table,
-            self.parts.recommender,
+            self.parts.live,
             self.parts.popularity,
             delivery,
             layout.partitions,
@@ -151,16 +181,6 @@ class Worker:
             await self._serving
 
 
-def _follower(settings: Settings, parts: Parts, topic: str) -> Follower:
-    """An index of one's own mirrors the whole topic; a shared one is filled by the group."""
-    config = kafka_config(settings)
-    if isinstance(parts.index, EdgeIndex):
-        return IndexFollower(config, topic, parts.index)
-    config["session.timeout.ms"] = int(settings.session_timeout * 1000)
-    member = TopicNames(settings.topic_prefix, settings.group).member
-    return GroupFollower(config, topic, f"{member}-{parts.index.identity}")
-
-
 def run_worker(settings: Settings) -> None:
     """Runs a worker in this process until Ctrl-C or SIGTERM. Raises what ends it otherwise."""
     logging.basicConfig(
@@ -195,9 +215,10 @@ async def _serve(worker: Worker, started: float) -> None:
     await worker.start()
     await worker.ready()
     _log.info(
-        "ready in %.1f s: %d items, LLM %s",
+        "ready in %.1f s: %s, %d items, LLM %s",
         time.monotonic() - started,
+        worker.parts.live.current.label,
         worker.parts.index.count(),
-        "asked" if worker.parts.recommender.wants_rerank else "not asked",
+        "asked" if worker.parts.live.wants_rerank else "not asked",
     )
     await worker.wait()

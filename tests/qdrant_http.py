@@ -36,9 +36,14 @@ class FakeQdrant:
         self._local = QdrantClient(":memory:")
         self._lock = threading.Lock()  # the local mode is for one thread
 
+    def collections(self) -> set[str]:
+        """The names of those that are there."""
+        with self._lock:
+            return {found.name for found in self._local.get_collections().collections}
+
     def answer(self, method: str, path: str, query: str, body: bytes) -> Any:
         """The result of a call, in the shape of Qdrant's REST interface."""
-        _, _, name, *rest = path.split("/")
+        _, _, name, *rest = [*path.split("/"), ""][: max(3, path.count("/") + 1)]
         with self._lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the local mode has no payload indexes
             if rest[:1] == ["points"] and method == "PUT":
@@ -51,8 +56,12 @@ class FakeQdrant:
         match method, what:
             case "GET", "exists":
                 return {"exists": local.collection_exists(name)}
+            case "GET", "" if not name:
+                return local.get_collections()
             case "GET", "":
                 return local.get_collection(name)
+            case "DELETE", "":
+                return local.delete_collection(name)
             case "PUT", "":
                 wanted = models.CreateCollection.model_validate(fields)
                 assert wanted.vectors is not None
@@ -98,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = {"result": result, "status": "ok", "time": 0.0}
             self._send(200, orjson.dumps(answer, default=lambda m: m.model_dump(mode="json")))
 
-    do_GET = do_PUT = do_POST = _serve  # noqa: N815 - http.server's names
+    do_GET = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815 - http.server's names
 
     def _send(self, status: int, body: bytes) -> None:
         self.send_response(status)

@@ -11,7 +11,7 @@ from stream.settings import Settings
 from stream.topics import ALL_TOPICS, TopicNames
 
 NAMES = TopicNames("shop-", "g")
-ALIKE = dict.fromkeys([*map(NAMES.of, ALL_TOPICS), NAMES.changelog], 6)
+ALIKE = dict.fromkeys([*map(NAMES.of, ALL_TOPICS), NAMES.changelog, NAMES.control], 6)
 
 
 def test_the_common_count_is_the_answer_and_products_may_differ() -> None:

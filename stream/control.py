@@ -1,0 +1,186 @@
+"""The control topic: which bundle the shop wants served, and what each worker makes of it.
+
+    key bundle          {bundle, name, path, ts}: the wish; bundle "" is the zero-shot space
+    key worker/<name>   {bundle, label, state, serving, wish, items, reason, ts}: a worker's report
+
+Compacted, and only partition 0 is used: the embedded broker gives every topic several.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Self
+
+import orjson
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from models.errors import BrokerUnavailable, Fatal
+from stream.delivery import HOPELESS, Record
+from stream.follower import Config
+
+_log = logging.getLogger("weft.bundles")
+
+_WISH: Final = b"bundle"
+_WORKER: Final = b"worker/"
+_TIMEOUT: Final = 30.0  # seconds without a record until the broker counts as gone
+
+
+class State(StrEnum):
+    """How far a worker is with a bundle."""
+
+    EMBEDDING = "embedding"
+    SERVING = "serving"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the shop wants served: a bundle's id, "" for none. ``offset``: its place in the topic.
+
+    ``path`` is where the one who asked found it; workers look among their own bundles first.
+    """
+
+    bundle: str
+    name: str
+    path: str
+    offset: int = -1
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.name}@{self.bundle}" if self.bundle else "no bundle"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A worker's state with a bundle: ``serving`` answers meanwhile, ``wish`` is what it heeds.
+
+    ``items`` are in the index of ``bundle`` so far; ``reason`` says why it failed.
+    """
+
+    worker: str
+    bundle: str
+    label: str
+    state: State
+    serving: str
+    wish: int
+    items: int = 0
+    reason: str = ""
+
+
+class ControlReader:
+    """Follows the control topic. ``wish`` and ``reports`` are the newest. For one thread."""
+
+    def __init__(self, config: Config, topic: str) -> None:
+        self.wish: Wish | None = None
+        self.reports: dict[str, Report] = {}
+        self._topic = topic
+        outside: dict[str, Any] = {
+            **config,
+            "group.id": "weft-outside-any-group",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "logger": logging.getLogger("weft.librdkafka"),
+        }
+        self._consumer = Consumer(outside)
+        self._place = TopicPartition(topic, 0, 0)
+        self._next = 0
+        self._consumer.assign([self._place])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def to_the_end(self) -> None:
+        """Reads all that is there now. Raises ``BrokerUnavailable``, ``Fatal``."""
+        try:
+            bounds = self._consumer.get_watermark_offsets(self._place, timeout=_TIMEOUT)
+        except KafkaException as error:
+            raise BrokerUnavailable(f"no broker answers about {self._topic}") from error
+        until = time.monotonic() + _TIMEOUT
+        while bounds is None or self._next < bounds[1]:
+            if bounds is None or time.monotonic() > until:
+                raise BrokerUnavailable(f"the end of {self._topic} did not come")
+            self.follow(0.2)
+
+    def follow(self, seconds: float) -> None:
+        """Takes in what comes within ``seconds``, and returns sooner after a record."""
+        message = self._consumer.poll(seconds)
+        if message is None:
+            return
+        key, value, offset = message.key(), message.value(), message.offset() or 0
+        if (error := message.error()) is not None:
+            if error.code() == KafkaError._PARTITION_EOF:
+                self._next = max(self._next, offset)  # behind markers, too
+            elif error.fatal() or error.code() in HOPELESS:
+                raise Fatal(f"the control topic {self._topic} cannot be read: {error.str()}")
+            return  # anything else librdkafka tries again by itself
+        self._next = offset + 1
+        try:
+            if isinstance(key, bytes):
+                self._take(key, value if isinstance(value, bytes) else None, offset)
+        except (ValueError, KeyError, TypeError) as problem:
+            _log.warning("%s, offset %d, is unreadable: %r", self._topic, offset, problem)
+
+    def close(self) -> None:
+        """Leaves the topic."""
+        self._consumer.close()
+
+    def _take(self, key: bytes, value: bytes | None, offset: int) -> None:
+        told = None if value is None else orjson.loads(value)
+        if key == _WISH:
+            self.wish = None
+            if told is not None:
+                self.wish = Wish(str(told["bundle"]), str(told["name"]), str(told["path"]), offset)
+        elif key.startswith(_WORKER):
+            worker = key.removeprefix(_WORKER).decode()
+            if told is None:
+                self.reports.pop(worker, None)
+                return
+            self.reports[worker] = Report(
+                worker=worker,
+                bundle=str(told["bundle"]),
+                label=str(told["label"]),
+                state=State(told["state"]),
+                serving=str(told["serving"]),
+                wish=int(told["wish"]),
+                items=int(told["items"]),
+                reason=str(told["reason"]),
+            )
+
+
+def wish_record(topic: str, wish: Wish, now_ms: int) -> Record:
+    """The record that asks all workers for a bundle."""
+    told = {"bundle": wish.bundle, "name": wish.name, "path": wish.path, "ts": now_ms}
+    return Record(topic, _WISH, orjson.dumps(told), 0)
+
+
+def report_record(topic: str, report: Report, now_ms: int) -> Record:
+    """The record in which a worker says how it stands."""
+    told = {
+        name: getattr(report, name)
+        for name in ("bundle", "label", "state", "serving", "wish", "items", "reason")
+    }
+    key = _WORKER + report.worker.encode()
+    return Record(topic, key, orjson.dumps({**told, "ts": now_ms}), 0)
+
+
+def farewell_record(topic: str, worker: str) -> Record:
+    """The record that takes a worker's report away, when it stops in order."""
+    return Record(topic, _WORKER + worker.encode(), None, 0)
+
+
+def worker_name(data_dir: Path, host: Callable[[], str] = platform.node) -> str:
+    """The machine's name and a mark of the data folder, of which each worker has its own."""
+    mark = hashlib.sha256(str(data_dir.absolute()).encode()).hexdigest()[:6]
+    return f"{host() or 'worker'}-{mark}"

@@ -1,0 +1,110 @@
+"""Asking all workers for a bundle, and waiting until they serve it: what `weft models use` does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from models.bundle import open_bundle
+from stream import bundles
+from stream.broker import ensure_topics
+from stream.control import ControlReader, Report, State, Wish, wish_record
+from stream.delivery import KafkaDelivery
+from stream.settings import Settings, kafka_config
+from stream.topics import TopicNames
+
+#: Seconds that a worker which was there before may take to answer; then it counts as stopped.
+GRACE: Final = 20.0
+
+
+@dataclass(slots=True)
+class Answers:
+    """What the workers made of a wish; ``silent`` were there before and gave no answer."""
+
+    serving: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
+    overtaken: str = ""  # by another wish, so named
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is left to see to."""
+        return not (self.failed or self.late or self.overtaken)
+
+
+def checked(settings: Settings, asked: str) -> Wish:
+    """The wish for a bundle by path, name or id, or for none; it is checked, every byte of it.
+
+    Raises ``BundleInvalid``.
+    """
+    if asked == bundles.NONE:
+        return Wish("", bundles.NONE, "")
+    path: Path = bundles.locate(asked, bundles.folders(settings))
+    bundle = open_bundle(path)
+    return Wish(bundle.id, bundle.manifest.name, str(path.absolute()))
+
+
+class Asking:
+    """A wish on its way. ``say`` hears of each worker's news. Raises ``BrokerUnavailable``."""
+
+    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+        ensure_topics(settings)
+        self._settings = settings
+        self._topic = TopicNames(settings.topic_prefix, settings.group).control
+        self._reader = ControlReader(kafka_config(settings), self._topic)
+        self._say = say
+        self._told: dict[str, Report] = {}
+        self._wish: Wish | None = None
+
+    def ask(self, wish: Wish) -> None:
+        """Tells the workers."""
+        delivery = KafkaDelivery(kafka_config(self._settings), self._settings.partitioner)
+        try:
+            now_ms = time.time_ns() // 1_000_000
+            delivery.deliver([wish_record(self._topic, wish, now_ms)])
+        finally:
+            delivery.close()
+        self._reader.to_the_end()
+        self._wish = self._reader.wish
+
+    def wait(self, timeout: float) -> Answers:
+        """The workers' answers, as soon as each has given its last, or after ``timeout`` s."""
+        began = time.monotonic()
+        while True:
+            answers = self._answers(time.monotonic() - began > GRACE)
+            left = began + timeout - time.monotonic()
+            if answers.overtaken or not answers.late or left <= 0:
+                return answers
+            self._reader.follow(min(0.5, left))
+
+    def close(self) -> None:
+        """Releases the connection."""
+        self._reader.close()
+
+    def _answers(self, patience_over: bool) -> Answers:
+        answers = Answers()
+        wish = self._wish
+        assert wish is not None
+        newest = self._reader.wish
+        if newest is not None and newest.offset > wish.offset:
+            answers.overtaken = newest.label
+        for worker, report in sorted(self._reader.reports.items()):
+            if report.wish < wish.offset:
+                (answers.silent if patience_over else answers.late).append(worker)
+                continue
+            if self._told.get(worker) != report:
+                self._told[worker] = report
+                self._say(f"{worker}: {_words(report)}")
+            by_state = {State.SERVING: answers.serving, State.FAILED: answers.failed}
+            by_state.get(report.state, answers.late).append(worker)
+        return answers
+
+
+def _words(report: Report) -> str:
+    if report.state is State.FAILED:
+        return f"failed, and serves what it did: {report.reason}"
+    return f"{report.state} {report.label}, {report.items:,} items in its index"
