@@ -146,11 +146,16 @@ class _TitleSide:
 def _steps(
     history: History, items: Mapping[str, FloatArray], queries: Mapping[str, FloatArray]
 ) -> list[_Step]:
-    """The known steps, oldest first; a query that led to a click comes as a search before it."""
+    """The known steps, oldest first; a query that led to a click comes as a search before it.
+
+    Unless the step before had it too, as in training (models/training/log.py).
+    """
     known: list[_Step] = []
+    before: str | None = None
     for step in history.steps:
-        if step.query is not None and (vector := queries.get(step.query)) is not None:
-            known.append((vector, SEARCH, step.ts))
+        said, before = step.kind is not Kind.SEARCH and step.query == before, step.query
+        if not said and step.query is not None and (found := queries.get(step.query)) is not None:
+            known.append((found, SEARCH, step.ts))
         if step.item_id is not None and (vector := items.get(step.item_id)) is not None:
             known.append((vector, _KINDS[step.kind], step.ts))
     return known

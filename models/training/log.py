@@ -10,8 +10,9 @@ memory-mapped, so that memory holds the catalogue's ids and one part of the shop
     titles   (1 + n + q, t) float16  vectors of the texts; row 0, and what has no text, all zero
     counts   (n + 1,) int32          events of each item in the whole log
 
-A click or purchase with a query becomes a search followed by itself. Shoppers' ids are not kept:
-only a hash groups their events.
+A click or purchase with a query becomes a search followed by itself, unless the shopper's event
+before had the same query: a search and the clicks that it led to are one search, as serving reads
+them. Shoppers' ids are not kept: only a hash groups their events.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ _ENCODE: Final = 2048  # texts a call of the encoder
 #: Distinct queries beyond this are left out: their vectors are held like items'.
 MOST_QUERIES: Final = 500_000
 _KINDS: Final = {Kind.CLICK: 1, Kind.PURCHASE: 2, Kind.SEARCH: 3}
+_SEARCH: Final = 3
+_LED: Final = 4  # a search that stands for the query of the click after it; only while grouping
 _RAW: Final = np.dtype([("user", "<u8"), ("row", "<i4"), ("kind", "u1"), ("ts", "<i8")])
 
 Encode = Callable[[list[str]], FloatArray]
@@ -178,7 +181,7 @@ class _Grouping:
     def _lines(self, event: Logged) -> Iterator[tuple[int, int, int, int]]:
         user = _hash(event.user_id)
         if event.query and event.query.strip() and (query := self._query(event.query)):
-            yield user, query, _KINDS[Kind.SEARCH], event.ts
+            yield user, query, _SEARCH if event.kind is Kind.SEARCH else _LED, event.ts
         if event.item_id is not None:
             row = self._rows.get(event.item_id, 0)
             if row:
@@ -207,7 +210,7 @@ class _Grouping:
     def finish(self) -> tuple[NDArray[np.int32], int, int, int, int]:
         """Writes the arrays: (counts, shoppers, events, first ts, last ts)."""
         files = [self._part(p) for p in range(_PARTS) if self._part(p).exists()]
-        total = sum(file.stat().st_size for file in files) // _RAW.itemsize
+        total = sum(len(_sorted(file)) for file in files)
         outs = {
             "rows": _new(self._folder / "rows.npy", np.int32, (total,)),
             "kinds": _new(self._folder / "kinds.npy", np.uint8, (total,)),
@@ -217,8 +220,7 @@ class _Grouping:
         lengths: list[NDArray[np.int64]] = []
         at = 0
         for file in files:
-            raw = np.fromfile(file, dtype=_RAW)
-            raw = raw[np.lexsort((raw["ts"], raw["user"]))]  # stable
+            raw = _sorted(file)
             for name, out in zip(("row", "kind", "ts"), outs.values(), strict=True):
                 out[at : at + len(raw)] = raw[name]
             items = raw["row"][raw["row"] <= len(self._rows)]
@@ -232,6 +234,26 @@ class _Grouping:
         for out in outs.values():
             out.flush()
         return counts, len(sizes), total, first, last
+
+
+def _sorted(file: Path) -> Any:
+    """The raw events of a part by shopper and ts, without the searches that were said already."""
+    raw = np.fromfile(file, dtype=_RAW)
+    raw = raw[np.lexsort((raw["ts"], raw["user"]))]  # stable
+
+    def same(back: int) -> NDArray[np.bool_]:
+        """Whether the row so far back is the same shopper's search for the same."""
+        found = np.zeros(len(raw), dtype=bool)
+        now, then = raw[back:], raw[:-back]
+        found[back:] = (now["user"] == then["user"]) & (now["row"] == then["row"])
+        return found
+
+    led, item = raw["kind"] == _LED, np.zeros(len(raw), dtype=bool)
+    item[1:] = raw["kind"][:-1] < _SEARCH
+    said = led & (same(1) | (item & np.roll(led, 2) & same(2)))
+    raw = raw[~said]
+    raw["kind"][raw["kind"] == _LED] = _SEARCH
+    return raw
 
 
 def _encode_all(file: Path, texts: list[str], encode: Encode) -> int:

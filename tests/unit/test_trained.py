@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,16 @@ def test_a_shopper_is_what_the_model_says_of_the_steps(space: TrainedSpace) -> N
         torch.from_numpy(gaps),
     )
     assert found == pytest.approx(wanted[0].numpy(), abs=1e-6)
+
+
+def test_a_search_and_the_clicks_that_it_led_to_are_one_search(space: TrainedSpace) -> None:
+    items, queries = known_items(space), space.query_vectors(["boots"])
+    search = Step(Kind.SEARCH, 0, query="boots")
+    clicks = [Step(Kind.CLICK, n * HOUR, item_id=f"i{n}") for n in (1, 2)]
+    led = [replace(click, query="boots") for click in clicks]
+    asked = [History((search, *clicks)), History((search, *led))]
+    one, other = space.shopper_vectors(asked, items, queries)
+    assert one == pytest.approx(other, abs=1e-6)
 
 
 def test_a_shoppers_vector_does_not_depend_on_who_is_in_the_batch(space: TrainedSpace) -> None:

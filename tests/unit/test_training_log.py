@@ -41,6 +41,26 @@ def test_a_query_is_a_search_before_its_click_and_its_text_is_kept(tmp_path: Pat
     assert log.titles[4].any()
 
 
+def test_a_search_and_the_clicks_that_it_led_to_are_one_search(tmp_path: Path) -> None:
+    told = [
+        Logged("u", 1, Kind.SEARCH, query="dress"),
+        Logged("u", 2, Kind.CLICK, "a", "dress"),
+        Logged("u", 3, Kind.CLICK, "b", "dress"),
+        Logged("u", 4, Kind.CLICK, "c"),
+        Logged("u", 5, Kind.PURCHASE, "b", "dress"),
+        Logged("u", 6, Kind.SEARCH, query="dress"),
+        Logged("v", 1, Kind.CLICK, "a", "dress"),
+        Logged("v", 2, Kind.CLICK, "gone", "shoe"),
+        Logged("v", 3, Kind.CLICK, "b", "shoe"),
+    ]
+    log = prepare(tmp_path, SHOES, told, encode)
+    dress, shoe = (4, 3), (5, 3)
+    assert sorted(sequences(log), key=len) == [
+        [dress, (1, 1), shoe, (2, 1)],
+        [dress, (1, 1), (2, 1), (3, 1), dress, (2, 2), dress],
+    ]
+
+
 def test_an_item_keeps_what_a_prompt_may_say_and_an_empty_title_has_no_vector(
     tmp_path: Path,
 ) -> None:
