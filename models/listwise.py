@@ -26,16 +26,16 @@ from __future__ import annotations
 
 import string
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from models.domain import Item
 from models.llm import Branch, CausalScorer, Tokens, log_likelihoods, seconds_per_token
-from models.ports import Deadline, FloatArray, Read, Reranker, RerankRequest
+from models.ports import Deadline, FloatArray, Read, RerankRequest
 from models.prompt import Tokenize, one_line
 from models.reader_prompt import ReaderFormat, reader_prompt
 
@@ -177,21 +177,27 @@ class ListwiseReranker:
 
 
 def load_listwise(
-    source: str,
+    folder: Path,
+    told: Mapping[str, Any],
     data_dir: Path,
     threads: int,
     say: Callable[[str], None],
+    source: str = "",
     clock: Callable[[], float] = time.perf_counter,
-) -> Reranker:
-    """The reranker on this machine's quickest back end, warmed up and timed.
+) -> ListwiseReranker:
+    """A tuned listwise reranker on this machine's quickest back end, warmed up and timed.
 
-    ``source``: "", a folder (of a model tuned for it) or a hub name; ``threads``: 0 for all
-    cores. Raises ``MissingWeights``, ``DamagedWeights``.
+    ``folder``: of its adapter; ``told``: {llm, llm_sha256, method, layers, both_ways}; the rest as
+    of ``models.reader.load_reader``. Raises ``BundleInvalid``, ``MissingWeights``,
+    ``DamagedWeights``.
     """
     from models.llm_backends import load_scorer  # heavy: onnxruntime, or torch
+    from models.reader_backends import merged_llm
 
-    scorer = load_scorer(source, data_dir, threads, say)
-    return ListwiseReranker(scorer, seconds_per_token(scorer, clock))
+    merged = merged_llm(folder, told, source, data_dir, say)
+    scorer = load_scorer(str(merged), data_dir, threads, say)
+    seconds = seconds_per_token(scorer, clock)
+    return ListwiseReranker(scorer, seconds, both_ways=bool(told.get("both_ways")))
 
 
 def _scores(question: _Question, found: Sequence[FloatArray]) -> FloatArray:

@@ -18,7 +18,9 @@ from models.making import Say
 from models.reader_merge import SOFT
 from models.reader_states import Kept, StateModel
 
-_KIND: Final = "int8"
+_KIND: Final = "int8"  # the graph alone; _BODY: what torch loads; _WHOLE: with the output layer
+_BODY: Final = "body"
+_WHOLE: Final = "whole"
 _FORMAT: Final = "1"  # of models/reader_graph.py and reader_merge.py: another has it made anew
 _BIASES: Final = ("bitfit",)  # methods whose model has biases, which the graph does not know
 
@@ -32,15 +34,9 @@ def load_states(
     of the LLM: "", a folder or a hub name. The first call merges (a minute). Raises
     ``BundleInvalid``, ``MissingWeights``, ``DamagedWeights``.
     """
-    llm = weights.smollm2(source, data_dir, say)
-    found = weights.fingerprint(llm)
-    if found != told["llm_sha256"]:
-        raise BundleInvalid(
-            f"its reader was tuned on {told['llm']} with sha256 {str(told['llm_sha256'])[:12]}…, "
-            f"and the LLM here has {found[:12]}…: set WEFT_LLM to that one"
-        )
+    llm = _own_llm(told, source, data_dir, say)
     on_torch = is_quick() or not is_plain_llama(llm) or told["method"] in _BIASES
-    folder = _merged(llm, reader, told, data_dir, on_torch, say)
+    folder = _merged(llm, reader, told, data_dir, _BODY if on_torch else _KIND, say)
     model: StateModel
     if on_torch:
         from models.reader_torch import TorchStates
@@ -54,8 +50,35 @@ def load_states(
     return model, _soft(folder, model)
 
 
+def merged_llm(
+    adapter: Path, told: Mapping[str, Any], source: str, data_dir: Path, say: Say
+) -> Path:
+    """The folder of a causal LLM with its adapter merged, output layer and all, made once.
+
+    Arguments and errors as of ``load_states``; methods that put something in front of a prompt
+    are refused.
+    """
+    llm = _own_llm(told, source, data_dir, say)
+    folder = _merged(llm, adapter, told, data_dir, _WHOLE, say)
+    if (folder / SOFT).is_file():
+        raise BundleInvalid(f"{told['method']} tuning is not served here: use lora")
+    return folder
+
+
+def _own_llm(told: Mapping[str, Any], source: str, data_dir: Path, say: Say) -> Path:
+    """The LLM that was tuned. Raises ``BundleInvalid`` where ``source`` is another."""
+    llm = weights.smollm2(source, data_dir, say)
+    found = weights.fingerprint(llm)
+    if found != told["llm_sha256"]:
+        raise BundleInvalid(
+            f"its reader was tuned on {told['llm']} with sha256 {str(told['llm_sha256'])[:12]}…, "
+            f"and the LLM here has {found[:12]}…: set WEFT_LLM to that one"
+        )
+    return llm
+
+
 def _merged(
-    llm: Path, reader: Path, told: Mapping[str, Any], data_dir: Path, on_torch: bool, say: Say
+    llm: Path, reader: Path, told: Mapping[str, Any], data_dir: Path, kind: str, say: Say
 ) -> Path:
     """The folder of the merged model, or of its graph and tokenizer, made once for these sums."""
     layers = told.get("layers", 0)
@@ -66,20 +89,20 @@ def _merged(
         "reader": _sum(reader),
         "layers": str(layers),
         "format": _FORMAT,
-        "kind": "torch" if on_torch else _KIND,
+        "kind": kind,
     }
     key = hashlib.sha256("\n".join(of.values()).encode()).hexdigest()[:8]
 
     def make(fresh: Path) -> None:
         say(f"merging the reader's {told['method']} adapter into {llm.name}, once")
-        if on_torch:
-            _merge(llm, reader, layers, fresh)
+        if kind != _KIND:
+            _merge(llm, reader, layers, fresh, kind)
             return
         from models import reader_graph  # onnx takes a second to import: only where it is needed
 
         with tempfile.TemporaryDirectory(dir=fresh) as scratch:
             whole = Path(scratch)
-            _merge(llm, reader, layers, whole)
+            _merge(llm, reader, layers, whole, kind)
             reader_graph.write(whole, fresh / "model.onnx", _KIND)
             for name in ("tokenizer.json", SOFT):
                 if (whole / name).is_file():
@@ -88,9 +111,9 @@ def _merged(
     return making.once(data_dir / "weights" / f"{llm.name}-reader-{key}", of, make, say)
 
 
-def _merge(llm: Path, reader: Path, layers: int, out: Path) -> None:
+def _merge(llm: Path, reader: Path, layers: int, out: Path, kind: str) -> None:
     command = [sys.executable, "-m", "models.reader_merge"]
-    command += [str(llm), str(reader), str(layers), str(out)]
+    command += [str(llm), str(reader), str(layers), str(out), kind]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         words = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]

@@ -1,10 +1,10 @@
-"""Merges a reader's adapter into its LLM: ``python -m models.reader_merge LLM READER LAYERS OUT``.
+"""Merges an adapter into its LLM: ``python -m models.reader_merge LLM ADAPTER LAYERS OUT [whole]``.
 
 A process of its own, since torch and peft take a gigabyte that goes back when it ends. OUT gets a
-model in Hugging Face's layout, without its output layer, and for methods that put something in
-front of a prompt (prompt and prefix tuning) soft.safetensors: the keys and values of that,
-(layers, 2, tokens, width). Only models/training/peft_methods.py reads the adapter, and it believes
-numbers and known fields only.
+model in Hugging Face's layout, without its output layer unless ``whole``, and for methods that put
+something in front of a prompt (prompt and prefix tuning) soft.safetensors: the keys and values of
+that, (layers, 2, tokens, width). Only models/training/peft_methods.py reads the adapter, and it
+believes numbers and known fields only.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from typing import Any, Final
 SOFT: Final = "soft.safetensors"
 
 
-def merge(llm: Path, reader: Path, layers: int, out: Path) -> None:
-    """Writes the LLM's first ``layers`` (0: all) with the adapter in ``reader`` into ``out``.
+def merge(llm: Path, adapter: Path, layers: int, out: Path, *, whole: bool = False) -> None:
+    """Writes the LLM's first ``layers`` (0: all) with the adapter in ``adapter`` into ``out``.
 
-    In 32 bits. Raises ``DamagedWeights``, ``MissingWeights``.
+    In 32 bits; ``whole``: with the LLM's output layer. Raises ``DamagedWeights`` or
+    ``MissingWeights``.
     """
     import torch
 
     from models.training import llm_body, peft_methods
 
     base = llm_body.body(llm, torch.device("cpu"), layers=layers, dtype=torch.float32)
-    tuned = peft_methods.load(base, reader)
-    tuning = peft_methods.saved(reader)
+    tuned = peft_methods.load(base, adapter)
+    tuning = peft_methods.saved(adapter)
     if tuning.method in ("prompt", "prefix"):
         _save_soft(tuned, out / SOFT)
         merged = tuned.get_base_model()
@@ -38,8 +39,20 @@ def merge(llm: Path, reader: Path, layers: int, out: Path) -> None:
         merged = tuned.merge_and_unload()
     _complete_biases(merged)
     merged.config.use_cache = True  # (training has no use for it)
-    merged.save_pretrained(out)
+    (_with_output(llm, merged) if whole else merged).save_pretrained(out)
     shutil.copyfile(llm / "tokenizer.json", out / "tokenizer.json")
+
+
+def _with_output(llm: Path, body: Any) -> Any:
+    """The causal model of a tuned body: its output layer is the LLM's own."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(llm, dtype=torch.float32)
+    setattr(model, model.base_model_prefix, body)
+    model.config = body.config
+    model.tie_weights()
+    return model
 
 
 def _complete_biases(model: Any) -> None:
@@ -78,4 +91,7 @@ def _save_soft(tuned: Any, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    merge(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    merge(
+        Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]),
+        whole="whole" in sys.argv[5:],
+    )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -281,6 +283,14 @@ def told(**changed: FloatArray) -> dict[str, FloatArray]:
     found = {name: random.normal(size=n).astype(np.float32) for name, n in parts.items()}
     found["linear.weight"] = random.normal(size=(4, 6)).astype(np.float32)
     return found | {name.replace("_", "."): value for name, value in changed.items()}
+
+
+def test_neither_torch_nor_transformers_is_imported_where_onnx_runtime_serves() -> None:
+    code = (
+        "import sys, models.reader, models.listwise, models.reader_backends, models.reader_onnx\n"
+        "assert not {'torch', 'transformers', 'peft'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_head_is_torchs_layer_norm_and_linear_layer(tmp_path: Path) -> None:
