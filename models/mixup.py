@@ -45,7 +45,9 @@ _ID_DROPOUT: Final = {"concat": 0.25, "residual": 0.1, "gate": 0.1}
 class MixUpConfig:
     """``title_dim``: length of a title vector; ``dim``: d of each side; ``a``: the title's weight.
 
-    ``hidden`` is the width of the title's network, 0 for a plain linear map.
+    ``hidden`` is the width of the title's network, 0 for a plain linear map. ``zero_shot``: the
+    title's side begins as the title vectors' own principal components and learns from there, so
+    that a small log does not have to find out anew what titles are alike.
     """
 
     strategy: str = "average"
@@ -53,6 +55,7 @@ class MixUpConfig:
     dim: int = 128
     hidden: int = 256
     a: float = 0.5
+    zero_shot: bool = False
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -83,7 +86,7 @@ class MixUp(nn.Module):
             # sparse: a step's gradient is that of its own items, whatever the catalogue's size
             self.ids = nn.Embedding(items + 1, d, sparse=True)
             nn.init.normal_(self.ids.weight, std=0.0 if config.strategy == "residual" else 0.02)
-        self.title = _title_network(config) if config.strategy != "id" else None
+        self.title = _TitleNetwork(config) if config.strategy != "id" else None
         self.gate = nn.Sequential(nn.Linear(2 * d + 1, 32), nn.GELU(), nn.Linear(32, 1))
         self.concat = nn.Linear(2 * d, d)
         if config.strategy != "gate":
@@ -94,6 +97,18 @@ class MixUp(nn.Module):
         self.register_buffer("counts", torch.zeros(items + 1) if counts is None else counts.float())
         # the title's weight by class, where it is fixed: validation may move it after training
         self.register_buffer("shares", torch.full((len(CLASSES),), config.a))
+
+    @torch.no_grad()
+    def begin_with(self, titles: Tensor) -> None:
+        """Has the title's side begin as the principal components of ``titles`` (k, t).
+
+        Not centred: a cosine of two titles is then kept as well as d numbers can.
+        """
+        if self.title is not None and self.title.straight is not None:
+            _, _, components = torch.linalg.svd(titles, full_matrices=False)
+            some = components[: self.config.dim]
+            self.title.straight.weight.zero_()
+            self.title.straight.weight[: len(some)] = some
 
     def forward(self, rows: Tensor, titles: Tensor) -> Tensor:
         """Unit vectors (k, out_dim) of ``rows`` (k,), whose title vectors are ``titles`` (k, t).
@@ -147,14 +162,23 @@ class MixUp(nn.Module):
         return self.shares[torch.bucketize(count, least, right=True)]
 
 
-def _title_network(config: MixUpConfig) -> nn.Module:
-    if not config.hidden:
-        return nn.Linear(config.title_dim, config.dim)
-    return nn.Sequential(
-        nn.Linear(config.title_dim, config.hidden),
-        nn.GELU(),
-        nn.Linear(config.hidden, config.dim),
-    )
+class _TitleNetwork(nn.Module):
+    """Title vectors (k, t) to (k, d)."""
+
+    def __init__(self, config: MixUpConfig) -> None:
+        super().__init__()
+        t, d, hidden = config.title_dim, config.dim, config.hidden
+        straight = config.zero_shot or not hidden
+        self.straight = nn.Linear(t, d, bias=not config.zero_shot) if straight else None
+        last = nn.Linear(hidden, d) if hidden else None
+        self.bent = nn.Sequential(nn.Linear(t, hidden), nn.GELU(), last) if last else None
+        if config.zero_shot and last is not None:
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, titles: Tensor) -> Tensor:
+        ways: list[Tensor] = [way(titles) for way in (self.straight, self.bent) if way is not None]
+        return torch.stack(ways).sum(0)
 
 
 def _present(titles: Tensor) -> Tensor:

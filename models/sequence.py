@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from models.mixup import MixUp, MixUpConfig
+from models.retrieval import DECAY
 
 #: Kinds as numbers; 0 pads.
 CLICK, PURCHASE, SEARCH = 1, 2, 3
@@ -42,6 +43,8 @@ class SequenceConfig:
     """Sizes of the model. ``members``: so many are trained apart and searched as one vector.
 
     ``length``: the newest steps that are read; ``temperature``: of the softmax while training.
+    With ``mixup.zero_shot`` the model begins as the zero-shot retriever, the recency-weighted mean
+    (models/retrieval.py), to which attention adds what it learns.
     """
 
     mixup: MixUpConfig = field(default_factory=MixUpConfig)
@@ -93,6 +96,24 @@ class _Block(nn.Module):
         return x + F.dropout(self.feed(self.between(x)), self.dropout, self.training)
 
 
+class _Recency(nn.Module):
+    """The recency-weighted mean of the steps so far; decay and kinds' weights are learnt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decay = nn.Parameter(torch.tensor(DECAY).logit())
+        self.kinds = nn.Parameter(torch.zeros(4))  # logarithms
+        self.gain = nn.Parameter(torch.tensor(0.1))  # of what attention adds
+
+    def forward(self, inputs: Tensor, kinds: Tensor, causal: Tensor) -> Tensor:
+        """(b, l, d) to unit (b, l, d); ``causal`` (l, l) is true up to each place itself."""
+        places = torch.arange(inputs.shape[1], device=inputs.device)
+        ages = (places[:, None] - places).clamp(min=0)
+        weights = torch.sigmoid(self.decay) ** ages * causal
+        own = self.kinds.exp()[kinds] * (kinds > 0)
+        return F.normalize((weights * own[:, None, :]) @ inputs, dim=-1)
+
+
 class Member(nn.Module):
     """One mix-up and one network over it."""
 
@@ -111,6 +132,7 @@ class Member(nn.Module):
             _Block(d, config.heads, config.dropout) for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(d)
+        self.recency: _Recency | None = _Recency() if config.mixup.zero_shot else None
 
     def states(self, inputs: Tensor, kinds: Tensor, gaps: Tensor) -> Tensor:
         """What is looked for after each step: unit (b, l, out_dim).
@@ -126,7 +148,12 @@ class Member(nn.Module):
         visible = (causal & (kinds > 0)[:, None, :]) | itself
         for block in self.blocks:
             x = block(x, visible[:, None])
-        return self._split_unit(self.norm(x).float())
+        found = self.norm(x).float()
+        if self.recency is not None:
+            found = self.recency(inputs.float(), kinds, causal) + self.recency.gain * F.normalize(
+                found, dim=-1
+            )
+        return self._split_unit(found)
 
     def _split_unit(self, x: Tensor) -> Tensor:
         """Unit length; with ``score`` each side has its own, by the weight that it scores with."""

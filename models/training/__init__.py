@@ -1,1 +1,1 @@
-"""Training: a log of events in, the weights of a bundle out. Imports torch; serving needs none of it."""
+"""Training: a log of events in, the weights of a bundle out. Imports torch, unlike serving."""

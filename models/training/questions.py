@@ -12,6 +12,7 @@ before the basket.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -21,7 +22,11 @@ from torch import Tensor
 from models.evaluation import Groups, Values
 from models.training.log import TrainingLog
 
-_SCORED: int = 256  # questions a block of scores
+_SCORED: Final = 256  # questions a block of scores, and
+_SCORES: Final = 32_000_000  # scores a block, at most
+_SORTED: Final = 5_000_000  # events whose ts find a boundary
+#: About so many questions are asked of a part of a log; where there are more, of fewer shoppers.
+MOST: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +100,11 @@ def by_time(
     made so, since the order inside a basket means nothing and its items are much alike.
     """
     ts = np.asarray(log.ts)
-    ordered = np.sort(ts)
+    ordered = np.sort(ts[:: 1 + len(ts) // _SORTED])
     last = len(ordered) - 1
-    first_test = ordered[min(int(len(ts) * (1 - test)), last)] if test else ordered[-1] + 1
-    place = min(int(len(ts) * (1 - test - validation)), last)
+    end = log.summary.last_ts + 1
+    first_test = ordered[min(int(len(ordered) * (1 - test)), last)] if test else end
+    place = min(int(len(ordered) * (1 - test - validation)), last)
     first_validation = ordered[place] if validation else first_test
     ends = np.array(
         [
@@ -109,7 +115,7 @@ def by_time(
     )
     found = [
         _between(log, ts, first_validation, first_test, baskets),
-        _between(log, ts, first_test, int(ordered[-1]) + 1, baskets),
+        _between(log, ts, first_test, end, baskets),
     ]
     how = "by basket" if baskets else "event by event"
     words = (
@@ -124,7 +130,9 @@ def _between(
     """Each new item that a shopper reached at ``first`` <= ts < ``stop``, asked before it."""
     rows = np.asarray(log.rows)
     found: list[tuple[int, int, int, int]] = []
-    for shopper, (start, end) in enumerate(zip(log.offsets[:-1], log.offsets[1:], strict=True)):
+    events = int(((ts >= first) & (ts < stop)).sum())
+    for shopper in range(0, log.shoppers, 1 + events // MOST):  # they are in no order of meaning
+        start, end = log.offsets[shopper], log.offsets[shopper + 1]
         mine = ts[start:end]
         low, high = np.searchsorted(mine, [first, stop])
         for place in range(int(low), int(high)):
@@ -147,8 +155,9 @@ def ranks(log: TrainingLog, questions: Questions, shoppers: Tensor, items: Tenso
     """
     rows = np.asarray(log.rows)
     found = np.empty(len(questions))
-    for begin in range(0, len(questions), _SCORED):
-        end = min(begin + _SCORED, len(questions))
+    block = max(1, min(_SCORED, _SCORES // len(items)))
+    for begin in range(0, len(questions), block):
+        end = min(begin + block, len(questions))
         scores = shoppers[begin:end] @ items.T
         scores[:, 0] = -torch.inf
         targets = torch.from_numpy(questions.targets[begin:end])[:, None]

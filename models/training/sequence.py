@@ -25,12 +25,13 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from models.sequence import Member, SequenceConfig, SequenceModel, gap_buckets
 from models.training.checkpoint import keep, kept
 from models.training.log import TrainingLog
-from models.training.progress import Progress
+from models.training.progress import Progress, Silent
 from models.training.questions import Questions, Split, gains, hits, ranks
 
 _log = logging.getLogger("weft.training")
 
 _ROWS: Final = 8192  # rows of the item table made at once
+_COMPONENTS: Final = 20_000  # titles whose principal components are a beginning
 _ASKED: Final = 1024  # questions encoded at once
 
 
@@ -152,10 +153,15 @@ def train_member(
     """
     torch.manual_seed(how.seed)
     member = Member(config, log.items, torch.from_numpy(counted(log, ends)))
-    run = _Run(log, ends, validation.sample(how.asked, 1), member, how, progress)
+    if config.mixup.zero_shot:
+        some = np.random.default_rng(how.seed).permutation(len(log.titles))[:_COMPONENTS]
+        member.mixup.begin_with(torch.from_numpy(log.titles[np.sort(some)].astype(np.float32)))
+    run = Run(log, ends, validation.sample(how.asked, 1), member, how, progress)
     state = kept(work)
     if state is not None:
         run.load(state)
+    elif config.mixup.zero_shot:
+        run.look()  # what it begins as may be the best
     while not run.ended:
         run.epoch()
         keep(work, run.state())
@@ -163,7 +169,7 @@ def train_member(
     return member.eval()
 
 
-class _Run:
+class Run:
     """A training under way."""
 
     def __init__(
@@ -173,9 +179,9 @@ class _Run:
         validation: Questions,
         member: Member,
         how: SequenceTraining,
-        progress: Progress,
+        progress: Progress | None = None,
     ) -> None:
-        self.log, self.member, self.how, self.progress = log, member, how, progress
+        self.log, self.member, self.how, self.progress = log, member, how, progress or Silent()
         self.validation = validation
         self.windows = Windows(log, ends, member.config.length)
         self.titles = Titles(log)
@@ -214,22 +220,26 @@ class _Run:
         count = -(-len(self.windows) // how.batch)
         losses: list[float] = []
         for number, batch in enumerate(self.windows.batches(how.batch, rng)):
-            loss = self._loss(batch)
-            if loss is None:
-                continue
-            for optimiser in self.optimisers:
-                optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            for optimiser in self.optimisers:
-                optimiser.step()
-            losses.append(float(loss.detach()))
+            losses += self.learn(batch)
             self.progress.step(
                 self.done * count + number + 1, how.epochs * count,
-                loss=float(np.mean(losses[-50:])), metric=max(self.score, 0.0),
+                loss=float(np.mean(losses[-50:] or [0.0])), metric=max(self.score, 0.0),
             )  # fmt: skip
         self.done += 1
         if self.done % how.every == 0 or self.done == how.epochs:
-            self._look()
+            self.look()
+
+    def learn(self, batch: Batch) -> list[float]:
+        """One step; its loss, or nothing where the batch asks for nothing."""
+        loss = self._loss(batch)
+        if loss is None:
+            return []
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for optimiser in self.optimisers:
+            optimiser.step()
+        return [float(loss.detach())]
 
     def _loss(self, batch: Batch) -> Tensor | None:
         mask = batch.targets > 0
@@ -260,7 +270,8 @@ class _Run:
         positive = 1 - (1 - self.chances[candidates]) ** targets
         return torch.log(1 - (1 - drawn) * (1 - positive))
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Asks validation, and keeps the weights that are the best so far."""
         self.member.eval()
         found = evaluate(self.log, self.validation, self.member, self.titles)
         score = float(gains(found).mean())

@@ -160,7 +160,7 @@ def test_fused_vectors_score_as_the_weighted_sum_of_cosines() -> None:
 def test_the_correction_is_the_log_of_the_chance_to_be_drawn(log: TrainingLog) -> None:
     split = last_events(log)
     member = sequence.Member(CONFIG, log.items, torch.from_numpy(counted(log, split.ends)))
-    run = sequence._Run(log, split.ends, split.validation, member, HOW, Silent())
+    run = sequence.Run(log, split.ends, split.validation, member, HOW, Silent())
     run.chances = torch.zeros(log.items + 1)
     run.chances[3] = 0.5
     (seldom, often) = run._log_chance(torch.tensor([1, 3]), targets=10).exp().tolist()
