@@ -101,13 +101,13 @@ class ControlReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def to_the_end(self) -> None:
+    def to_the_end(self, timeout: float = _TIMEOUT) -> None:
         """Reads all that is there now. Raises ``BrokerUnavailable``, ``Fatal``."""
         try:
-            bounds = self._consumer.get_watermark_offsets(self._place, timeout=_TIMEOUT)
+            bounds = self._consumer.get_watermark_offsets(self._place, timeout=timeout)
         except KafkaException as error:
             raise BrokerUnavailable(f"no broker answers about {self._topic}") from error
-        until = time.monotonic() + _TIMEOUT
+        until = time.monotonic() + timeout
         while bounds is None or self._next < bounds[1]:
             if bounds is None or time.monotonic() > until:
                 raise BrokerUnavailable(f"the end of {self._topic} did not come")

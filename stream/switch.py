@@ -37,7 +37,7 @@ from stream.topics import TopicNames
 
 _log = logging.getLogger("weft.bundles")
 
-_LOOK: Final = 0.1  # seconds between looks whether the second index is complete
+_LOOK: Final = 0.25  # seconds between looks whether the second index is complete
 _TELL: Final = 2.0  # seconds between reports while embedding
 _WAIT: Final = 5.0  # seconds between tries where the broker or the index is away
 _LETTERS: Final = 5.0  # seconds at most for the old feed to reach what the new one has passed

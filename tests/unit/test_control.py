@@ -1,0 +1,101 @@
+"""The control topic: the newest wish and reports count, and nothing on it can break a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from models.errors import BrokerUnavailable
+from stream.broker import EmbeddedBroker
+from stream.control import (
+    ControlReader,
+    Report,
+    State,
+    Wish,
+    farewell_record,
+    report_record,
+    wish_record,
+    worker_name,
+)
+from stream.delivery import Record
+
+TOPIC = "weft-bundle"
+REPORT = Report("w1", "ab12", "beauty@ab12", State.EMBEDDING, "", 0, 7, "")
+
+
+class Topic:
+    """An embedded broker's, and a way to write to it."""
+
+    def __init__(self, address: str) -> None:
+        self.config = {"bootstrap.servers": address}
+        self.producer = Producer({**self.config, "log_level": 0})
+        self.producer.list_topics(TOPIC, timeout=10)  # which creates it
+
+    def put(self, *records: Record) -> None:
+        for record in records:
+            self.producer.produce(record.topic, record.value, record.key, record.partition)
+        assert self.producer.flush(10) == 0
+
+    def read(self) -> ControlReader:
+        with ControlReader(self.config, TOPIC) as reader:
+            reader.to_the_end()
+        return reader
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[str]:
+    with EmbeddedBroker() as broker:
+        yield broker.bootstrap
+
+
+def test_the_newest_wish_and_each_workers_newest_report_are_known_at_the_end() -> None:
+    with EmbeddedBroker() as broker:
+        topic = Topic(broker.bootstrap)
+        assert topic.read().wish is None
+        first, second = Wish("ab12", "beauty", "/b"), Wish("", "none", "")
+        later = Report("w1", "ab12", "beauty@ab12", State.FAILED, "", 0, 7, "damaged")
+        topic.put(wish_record(TOPIC, first, 1), report_record(TOPIC, REPORT, 2))
+        topic.put(report_record(TOPIC, later, 3), wish_record(TOPIC, second, 4))
+        reader = topic.read()
+        assert reader.wish == Wish("", "none", "", offset=3)
+        assert reader.reports == {"w1": later}
+        topic.put(farewell_record(TOPIC, "w1"))
+        assert topic.read().reports == {}
+
+
+def test_what_comes_later_is_followed() -> None:
+    with EmbeddedBroker() as broker:
+        topic = Topic(broker.bootstrap)
+        with ControlReader(topic.config, TOPIC) as reader:
+            reader.to_the_end()
+            topic.put(wish_record(TOPIC, Wish("ab12", "beauty", "/b"), 1))
+            reader.to_the_end()
+            assert reader.wish is not None
+            assert reader.wish.label == "beauty@ab12"
+
+
+@pytest.mark.parametrize("value", [b"{", b"[]", b"{}", b"7", b'{"bundle": 1, "state": "odd"}'])
+def test_a_record_that_is_none_of_ours_is_passed_over(broker: str, value: bytes) -> None:
+    topic = Topic(broker)
+    topic.put(Record(TOPIC, b"bundle", value, 0), Record(TOPIC, b"worker/w2", value, 0))
+    topic.put(Record(TOPIC, None, value, 0), Record(TOPIC, b"other", b"{}", 0))
+    topic.put(report_record(TOPIC, REPORT, 1))
+    assert topic.read().reports == {"w1": REPORT}
+
+
+def test_without_a_broker_it_says_so() -> None:
+    with (
+        ControlReader({"bootstrap.servers": "127.0.0.1:9", "log_level": 0}, TOPIC) as reader,
+        pytest.raises(BrokerUnavailable, match=TOPIC),
+    ):
+        reader.to_the_end(timeout=0.5)
+
+
+def test_two_workers_of_one_machine_have_two_names(tmp_path: Path) -> None:
+    names = {worker_name(tmp_path / name, lambda: "host") for name in "ab"}
+    assert len(names) == 2
+    assert all(name.startswith("host-") for name in names)
+    assert worker_name(tmp_path / "a", lambda: "host") in names  # the same after a restart
