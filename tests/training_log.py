@@ -18,6 +18,7 @@ torch.set_num_threads(1)  # the matrices are tiny: threads would only wait for e
 COLOURS = ("red", "blue", "green")
 PER_COLOUR = 8
 DAY = 86_400_000
+START = 1_600_000_000_000
 
 
 def items() -> list[Item]:
@@ -35,7 +36,7 @@ def events(shoppers: int = 60, each: int = 6, seed: int = 0) -> Iterator[Logged]
         at = rng.randrange(PER_COLOUR)
         for n in range(each):
             item = f"{colour}-{(at + n) % PER_COLOUR}"
-            yield Logged(f"u{shopper}", (10 + n) * DAY + shopper, Kind.CLICK, item)
+            yield Logged(f"u{shopper}", START + n * DAY + shopper, Kind.CLICK, item)
 
 
 def encode(texts: list[str]) -> FloatArray:

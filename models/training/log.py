@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.domain import Item, Kind
+from models.errors import InvalidFile
 from models.ports import FloatArray
 
 #: Shoppers are grouped part by part: a part of the events is held in memory at once.
@@ -120,7 +121,7 @@ def prepare(
 
     Events need not be sorted: each shopper's are, by ts, those of one ts in the order they came.
     An event of an item that the catalogue does not have is left out and counted. Of items with
-    one id the first counts.
+    one id the first counts. Raises ``InvalidFile`` where nothing is left.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "texts.bin").open("wb") as texts:
@@ -210,6 +211,11 @@ class _Grouping:
     def finish(self) -> tuple[NDArray[np.int32], int, int, int, int]:
         """Writes the arrays: (counts, shoppers, events, first ts, last ts)."""
         files = [self._part(p) for p in range(_PARTS) if self._part(p).exists()]
+        if not files:
+            raise InvalidFile(
+                "nothing can be learnt: the log has no event of an item that the catalogue has "
+                f"({self.unknown} of other items); do both files belong together?"
+            )
         total = sum(len(_sorted(file)) for file in files)
         outs = {
             "rows": _new(self._folder / "rows.npy", np.int32, (total,)),
@@ -230,7 +236,7 @@ class _Grouping:
             file.unlink()
         sizes = np.concatenate(lengths) if lengths else np.zeros(0, dtype=np.int64)
         np.save(self._folder / "offsets.npy", np.concatenate([[0], np.cumsum(sizes)]))
-        first, last = (int(outs["ts"].min()), int(outs["ts"].max())) if total else (0, 0)
+        first, last = int(outs["ts"].min()), int(outs["ts"].max())
         for out in outs.values():
             out.flush()
         return counts, len(sizes), total, first, last

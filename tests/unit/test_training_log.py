@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from models.domain import Item, Kind
+from models.errors import InvalidFile
 from models.training.log import Logged, TrainingLog, prepare
 from tests.training_log import encode, events, items, small_log
 
@@ -89,3 +91,8 @@ def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
 def test_no_shoppers_id_is_written(tmp_path: Path) -> None:
     prepare(tmp_path, SHOES, [Logged("ines-1987", 1, Kind.CLICK, "a")], encode)
     assert not any(b"ines-1987" in file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_a_log_of_another_catalogue_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFile, match="belong together"):
+        prepare(tmp_path, SHOES, [Logged("u", 1, Kind.CLICK, "gone")], encode)
