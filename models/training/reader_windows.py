@@ -1,0 +1,199 @@
+"""What the reader is trained on: windows of shoppers' events as prompts, in batches by tokens.
+
+A window's prompt is what serving would read of it (models/reader_prompt.py). Each line's end asks
+for the event after it; one that is a search, or an item of which the table knows nothing, is not
+asked for. Batches hold prompts of alike lengths, so that little is padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.domain import Item, Kind, Step
+from models.llm import Tokens
+from models.ports import Read
+from models.prompt import Tokenize
+from models.reader_prompt import ReaderFormat, ReaderPrompt, reader_prompt
+from models.sequence import CLICK, PURCHASE, SEARCH
+from models.training.log import TrainingLog
+
+_KINDS: Final = {CLICK: Kind.CLICK, PURCHASE: Kind.PURCHASE, SEARCH: Kind.SEARCH}
+#: A history's newest events that are looked at; a shopper's state in serving holds no more.
+_NEWEST: Final = 200
+
+Places = NDArray[np.int64]
+
+
+class Prompts:
+    """Prompts of ranges of a log's events. Texts and their tokens are kept in a bounded store."""
+
+    def __init__(self, log: TrainingLog, form: ReaderFormat, tokenize: Tokenize) -> None:
+        self.log = log
+        self.form = form
+        self._tokenize: Tokenize = lru_cache(maxsize=1 << 17)(tokenize)
+        self._item = lru_cache(maxsize=1 << 16)(self._read_item)
+
+    def __call__(self, start: int, stop: int) -> tuple[ReaderPrompt, Places]:
+        """The prompt of the events ``start:stop``, and the event of each of its ends (e,)."""
+        start = max(start, stop - _NEWEST)
+        rows, kinds = self.log.rows[start:stop].tolist(), self.log.kinds[start:stop].tolist()
+        # the search that led to a click and the same search's own event are one line
+        said = [n for n in range(len(rows)) if not _repeated(rows, kinds, n)]
+        history = [self._step(rows[n], kinds[n], int(self.log.ts[start + n])) for n in said]
+        prompt = reader_prompt(history, self.form, self._tokenize)
+        places = np.array([start + said[n] for n in prompt.steps], dtype=np.int64)
+        return prompt, places
+
+    def _step(self, row: int, kind: int, ts: int) -> Read:
+        if kind == SEARCH:
+            return Read(Step(Kind.SEARCH, ts, query=self.log.query(row)), None)
+        item = self._item(row)
+        return Read(Step(_KINDS[kind], ts, item_id=item.item_id), item)
+
+    def _read_item(self, row: int) -> Item:
+        return self.log.item(row)
+
+
+def _repeated(rows: list[int], kinds: list[int], n: int) -> bool:
+    return kinds[n] == SEARCH and n + 1 < len(rows) and rows[n + 1] == rows[n]
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """w windows: events ``starts:stops`` are read, each predicting the next; ``sizes`` in tokens.
+
+    The event at ``stops`` is the last one's target, so it belongs to the training part as well.
+    """
+
+    starts: Places
+    stops: Places
+    sizes: Places
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def tokens(self) -> int:
+        """Of all windows together."""
+        return int(self.sizes.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBatch:
+    """b prompts padded at the right. m ends ask for a target.
+
+    ``rows`` and ``columns`` (m,) are where in ``tokens`` (b, l) the states are read; ``events``
+    (m,) are the events that end there, ``targets`` (m,) the item rows that follow.
+    """
+
+    tokens: Tensor
+    rows: Tensor
+    columns: Tensor
+    events: Places
+    targets: Tensor
+    size: int  # tokens without padding
+
+
+def cut(
+    prompts: Prompts,
+    ends: Places,
+    shoppers: Places,
+    *,
+    newest: int = 0,
+    max_tokens: int = 0,
+) -> Windows:
+    """Windows of the shoppers' training events, in the shoppers' order, until ``max_tokens``.
+
+    From the newest event back, as many to a window as serving may read at most; ``newest``: so
+    many windows of each shopper (0: all, so that each event is a target once).
+    """
+    log, span = prompts.log, 2 * prompts.form.lines - 1
+    found: list[tuple[int, int, int]] = []
+    total = 0
+    for shopper in shoppers.tolist():
+        first, stop, made = int(log.offsets[shopper]), int(ends[shopper]) - 1, 0
+        while stop > first and (not newest or made < newest):
+            start = max(first, stop - span)
+            size = len(prompts(start, stop)[0].tokens)
+            if size:
+                if max_tokens and total + size > max_tokens:
+                    return _windows(found)
+                found.append((start, stop, size))
+                total += size
+            stop, made = start, made + 1
+    return _windows(found)
+
+
+def batches(windows: Windows, batch_tokens: int, rng: np.random.Generator) -> list[Places]:
+    """All windows once: of alike lengths together, the batches in an order of the generator's."""
+    order = rng.permutation(len(windows))
+    order = order[np.argsort(windows.sizes[order], kind="stable")]
+    found: list[Places] = []
+    begin = 0
+    for end in range(1, len(order) + 1):
+        # the next one is the longest, and all are padded to it
+        if end == len(order) or int(windows.sizes[order[end]]) * (end - begin + 1) > batch_tokens:
+            found.append(order[begin:end])
+            begin = end
+    return [found[place] for place in rng.permutation(len(found))]
+
+
+def read_batch(prompts: Prompts, windows: Windows, which: Places, known: Tensor) -> ReadBatch:
+    """The windows ``which`` as one batch; ``known`` (1 + n + q,) says which rows can be targets."""
+    log = prompts.log
+    texts: list[Tokens] = []
+    rows: list[int] = []
+    columns: list[int] = []
+    events: list[int] = []
+    targets: list[int] = []
+    for row, window in enumerate(which.tolist()):
+        prompt, places = prompts(int(windows.starts[window]), int(windows.stops[window]))
+        texts.append(prompt.tokens)
+        for column, event in zip(prompt.ends, places.tolist(), strict=True):
+            target = int(log.rows[event + 1])
+            if target <= log.items and bool(known[target]):
+                rows.append(row)
+                columns.append(column)
+                events.append(event)
+                targets.append(target)
+    return ReadBatch(
+        padded(texts),
+        torch.tensor(rows, dtype=torch.long),
+        torch.tensor(columns, dtype=torch.long),
+        np.array(events, dtype=np.int64),
+        torch.tensor(targets, dtype=torch.long),
+        sum(map(len, texts)),
+    )
+
+
+def padded(texts: Sequence[Tokens]) -> Tensor:
+    """(b, l), 0 at the right."""
+    found = torch.zeros(len(texts), max(map(len, texts), default=0), dtype=torch.long)
+    for row, text in enumerate(texts):
+        found[row, : len(text)] = torch.tensor(text)
+    return found
+
+
+def alike(sizes: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Indices of sorted ``sizes`` in runs that fit ``batch_tokens`` when padded to the longest."""
+    run: list[int] = []
+    for n, size in enumerate(sizes):
+        if run and size * (len(run) + 1) > batch_tokens:
+            yield run
+            run = []
+        run.append(n)
+    if run:
+        yield run
+
+
+def _windows(found: list[tuple[int, int, int]]) -> Windows:
+    table = np.array(found, dtype=np.int64).reshape(-1, 3)
+    return Windows(table[:, 0], table[:, 1], table[:, 2])
