@@ -177,8 +177,11 @@ def ladder(bench: Bench, strategies: Sequence[str], seeds: int, how: SequenceTra
 
 
 def with_reader(bench: Bench, model: SequenceModel, name: str, config: ReaderConfig, llm: Path,
-                asked: int) -> list[Row]:  # fmt: skip
-    """The reader trained on ``model``'s space, fused at the weight that validation chooses."""
+                asked: int, test: Questions) -> list[Row]:  # fmt: skip
+    """The reader trained on ``model``'s space, fused at the weight that validation chooses.
+
+    ``test`` are the questions of the test that it is asked.
+    """
     log, split = bench.log, bench.split
     space = Space.of(log, model)
     reader = train_reader(
@@ -201,12 +204,12 @@ def with_reader(bench: Bench, model: SequenceModel, name: str, config: ReaderCon
     chosen = gate.choose_weight(log, validation, retrieved, looked_at, space.items, 0)
     say(f"the reader's weight, by validation: {chosen.weight:g} "
         f"(NDCG@10 {chosen.ndcg_gain.mean:+.4f} on {len(validation)} questions)")  # fmt: skip
-    asked_now = states(split.test, "reader on test")
-    searched = shopper_vectors(log, split.test, model, space.table)
+    asked_now = states(test, f"reader on {len(test)} of the test")
+    searched = shopper_vectors(log, test, model, space.table)
     both = gate.fused(searched, asked_now, chosen.weight)
-    alone = ranks(log, split.test, asked_now, space.items)
-    found = ranks(log, split.test, both, space.items)
-    first = reranked(log, split.test, searched, both, space.items, gate.CANDIDATES)
+    alone = ranks(log, test, asked_now, space.items)
+    found = ranks(log, test, both, space.items)
+    first = reranked(log, test, searched, both, space.items, gate.CANDIDATES)
     return [
         Row("LLM reader alone", alone[None]),
         Row(f"{name} + LLM reader at {chosen.weight:g}", found[None], chosen.ndcg.mean),
@@ -286,13 +289,21 @@ def beauty(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
         bench, args.strategies or ["id", "average"], args.seeds, preset.training, preset.sequence
     )
     best = "average" if "average" in models else next(reversed(models))
+    test = bench.split.test
+    lines = told(rows, test, "ID only")
+    printed(f"Amazon Beauty, {bench.split.words}", lines, "ID only", len(test))
     if args.llm:
+        which = np.sort(np.random.default_rng(3).permutation(len(test))[: args.llm_questions])
         config = replace(preset.reader, **json.loads(args.reader))
         llm = weights.smollm2("", args.data_dir, say)
         label = f"mix-up, {best}" + (f", {args.seeds} seeds as one" if args.seeds > 1 else "")
-        rows += with_reader(bench, models[best], label, config, llm, args.asked)
-    lines = told(rows, bench.split.test, "ID only")
-    printed(f"Amazon Beauty, {bench.split.words}", lines, "ID only", len(bench.split.test))
+        part = [Row(row.name, row.ranks[:, which], row.validation) for row in rows]
+        part += with_reader(bench, models[best], label, config, llm, args.asked, test.take(which))
+        for base in ("ID only", label):
+            found = told(part, test.take(which), base)
+            title = f"With the LLM reader, {'all' if len(which) == len(test) else 'a sample'}"
+            printed(title, found, base, len(which))
+            lines += [{**line, "slice": "LLM", "gains over": base} for line in found]
     return lines
 
 
@@ -342,6 +353,9 @@ def main() -> None:
     parser.add_argument("--strategies", type=lambda text: text.split(","))
     parser.add_argument("--no-llm", dest="llm", action="store_false")
     parser.add_argument("--reader", default="{}", help="ReaderConfig's fields as JSON")
+    parser.add_argument(
+        "--llm-questions", type=int, default=10**9, help="so many of the test at most"
+    )
     parser.add_argument("--asked", type=int, default=4000, help="questions that choose the weight")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--json", action="store_true")

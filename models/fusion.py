@@ -32,3 +32,12 @@ def fuse(retrieved: FloatArray, reranked: FloatArray, weight: float) -> FloatArr
         return np.zeros(0, dtype=np.float32)
     both = (1 - weight) * standardised(retrieved) + weight * standardised(reranked)
     return np.asarray(both, dtype=np.float32)
+
+
+def blend(retrieved: FloatArray, read: FloatArray, weight: float) -> FloatArray:
+    """(1 - weight) of the retriever's and ``weight`` of the reader's cosines, (c,).
+
+    Both are cosines with the same item vectors, so they have one unit already; the sum is the
+    cosine (but for its length) with both shopper vectors' mean, which is what validation measured.
+    """
+    return np.asarray((1 - weight) * retrieved + weight * read, dtype=np.float32)

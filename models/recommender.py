@@ -16,7 +16,7 @@ import numpy as np
 from models import reasons, rules
 from models.domain import History, Item, Recommendation, RecommendedItem
 from models.errors import RerankerFailed
-from models.fusion import fuse
+from models.fusion import blend, fuse
 from models.popularity import Popularity
 from models.ports import (
     Deadline,
@@ -156,10 +156,11 @@ class Recommender:
         except RerankerFailed as error:  # degrade: the retriever's lists go out, and say so
             _log.warning("the LLM failed, lists go out without it: %s", error)
             return
+        together = blend if self._reranker.needs_vectors else fuse
         for draft, scores in zip(asked, answers, strict=True):
             draft.owed = scores is None
             if scores is not None and np.isfinite(scores).all():  # else it had its turn
-                draft.scores = fuse(draft.scores, scores, self._weight)
+                draft.scores = together(draft.scores, scores, self._weight)
                 draft.reranked = True
 
     def _requests(self, asked: Sequence[_Draft], known: _Known) -> list[RerankRequest]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.fusion import GATE_WEIGHT, fuse, standardised
+from models.fusion import GATE_WEIGHT, blend, fuse, standardised
 from models.ports import FloatArray
 
 
@@ -53,3 +53,9 @@ def test_one_candidate_or_none_need_no_order() -> None:
 
 def test_the_gates_weight_is_a_share() -> None:
     assert 0 <= GATE_WEIGHT <= 1
+
+
+def test_cosines_of_one_space_are_blended_as_they_are() -> None:
+    retrieved, read = np.array([0.9, 0.5], np.float32), np.array([0.1, 0.7], np.float32)
+    assert np.allclose(blend(retrieved, read, 0.25), [0.7, 0.55])
+    assert np.allclose(blend(retrieved, read, 0), retrieved)
