@@ -1,6 +1,6 @@
 """The history reader beside a plain transformers loop: the same weights, histories and scores.
 
-    python -m bench.rerank [--shoppers 24] [--threads 0] [--bundle DIR] [--json]
+    python -m bench.rerank [--shoppers 12] [--threads 0] [--bundle DIR] [--json]
 
 The plain loop reads each shopper's whole prompt, one after the other, in fp32 or bf16, whichever
 it is quicker in here, and keeps nothing. Two loads, each done by both in the same run:
@@ -314,7 +314,7 @@ def ranks(scores: FloatArray) -> FloatArray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--shoppers", type=int, default=24)
+    parser.add_argument("--shoppers", type=int, default=12)
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--bundle", type=Path, help="a trained bundle instead of a random head")
     parser.add_argument("--json", action="store_true", help="the result as one line, last")
