@@ -8,6 +8,7 @@ This module imports torch: it is loaded with a bundle only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -162,8 +163,9 @@ def _steps(
 
 
 def _loaded(bundle: Bundle, items: int, title_dim: int) -> SequenceModel:
-    """The model with the bundle's weights; nothing is reserved before the shapes are seen to fit.
+    """The model with the bundle's weights; no more memory is reserved than the file's own length.
 
+    (A model on torch's meta device would reserve none, and import 900 modules: 5 to 15 seconds.)
     Raises ``BundleInvalid``.
     """
     told = dict(bundle.manifest.told.space)
@@ -172,8 +174,9 @@ def _loaded(bundle: Bundle, items: int, title_dim: int) -> SequenceModel:
         config = SequenceConfig.from_json(told)
         if max(config.members, config.layers, config.heads) > _MOST_PARTS:
             raise ValueError(f"more than {_MOST_PARTS} members, layers or heads")
-        with torch.device("meta"):
-            model = SequenceModel(config, items)
+        if _least_numbers(config, items) > sum(map(math.prod, bundle.shapes().values())):
+            raise ValueError("larger than its file")
+        model = SequenceModel(config, items)
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         raise invalid(bundle.path, f"its space is no model of this release ({error})") from error
     _check_fit(bundle, config, model, title_dim)
@@ -182,6 +185,15 @@ def _loaded(bundle: Bundle, items: int, title_dim: int) -> SequenceModel:
         raise invalid(bundle.path, f"{SEQUENCE} holds numbers that are not finite")
     model.load_state_dict({n: _typed(v) for n, v in state.items()}, assign=True)
     return model.eval().requires_grad_(False)
+
+
+def _least_numbers(config: SequenceConfig, items: int) -> int:
+    """How many numbers such a model has at the least: its largest parts."""
+    mixup, d = config.mixup, config.mixup.out_dim
+    table = 0 if mixup.strategy == "title" else items * mixup.dim
+    titles = 0 if mixup.strategy == "id" else mixup.title_dim * (mixup.hidden or mixup.dim)
+    titles += mixup.hidden * mixup.dim
+    return config.members * (config.layers * 12 * d * d + config.length * d + table + titles)
 
 
 def _typed(value: Tensor) -> Tensor:

@@ -263,11 +263,12 @@ def test_a_tensor_that_is_not_as_long_as_its_shape_is_refused(path: Path, header
     refused(path, "tensor")
 
 
-def test_other_shapes_than_the_models_are_refused_before_any_is_made(path: Path) -> None:
-    told = {"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
-    (path / "sequence.safetensors").write_bytes(tensors(told, b"\0\0\0\0"))
+@pytest.mark.parametrize(("numbers", "words"), [(1, "larger than its file"), (99_999, "missing")])
+def test_other_shapes_than_the_models_are_refused(path: Path, numbers: int, words: str) -> None:
+    told = {"w": {"dtype": "F32", "shape": [numbers], "data_offsets": [0, 4 * numbers]}}
+    (path / "sequence.safetensors").write_bytes(tensors(told, bytes(4 * numbers)))
     reseal(path)
-    refused(path, "the tensor .* is missing")
+    refused(path, words)
 
 
 @pytest.mark.parametrize(
