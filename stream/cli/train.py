@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     help="How an item's ID and title are mixed; by default the preset's.",
 )
 @click.option(
+    "--zero-shot/--from-scratch", default=None,
+    help="Begin as the zero-shot retriever (small logs, shelves that turn over), or from nothing.",
+)  # fmt: skip
+@click.option(
     "--method",
     type=click.Choice(
         ["lora", "qlora", "dora", "rslora", "ia3", "prompt", "prefix", "bitfit", "full"]
@@ -112,6 +116,8 @@ def _preset(options: dict[str, Any]) -> Preset:
     sequence, reader, training = preset.sequence, preset.reader, preset.training
     if options["strategy"]:
         sequence = replace(sequence, mixup=replace(sequence.mixup, strategy=options["strategy"]))
+    if options["zero_shot"] is not None:
+        sequence = replace(sequence, mixup=replace(sequence.mixup, zero_shot=options["zero_shot"]))
     if options["epochs"]:
         training = replace(training, epochs=options["epochs"])
     told = {"method": options["method"], "rank": options["rank"],
