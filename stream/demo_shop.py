@@ -16,12 +16,14 @@ from stream.contracts import ShopperEvent, encode_event, encode_product
 from stream.delivery import Record
 from stream.files import RowFile
 from stream.publish import Entry, event_entries, product_entries
-from stream.sample import shop
+from stream.sample import COLLECTION, DAY_MS, DAYS, START_MS, shop
 from stream.sample_log import events
 from stream.topics import PRODUCTS, TopicNames
 
 #: Few enough that shoppers come back within a minute.
 SHOPPERS = 12
+#: Days that are played before the log ends.
+_PLAYED = 28
 
 
 class DemoShop(Protocol):
@@ -38,26 +40,34 @@ class DemoShop(Protocol):
 
 
 class SampleShop:
-    """The invented shop of ``stream.sample``."""
+    """The invented shop of ``stream.sample`` in its held-out days, which no bundle was trained on.
+
+    The collection of those days is on the shelf, but for the product that arrives.
+    """
 
     def __init__(self, names: TopicNames, seed: int = 7) -> None:
         self._names = names
-        self._shop = shop(seed)
+        made = shop(seed, held_out=COLLECTION + 1)
+        self._arrival = made.held_out[-1]
+        self._shop = replace(made, held_out=made.held_out[:-1])
         self._seed = seed
 
     @contextlib.contextmanager
     def catalogue(self) -> Iterator[Iterator[Entry]]:
         """See ``DemoShop``."""
-        yield (self._entry(product.item) for product in self._shop.products)
+        made = self._shop
+        products = (*made.products, *made.arrivals, *made.held_out)
+        yield (self._entry(product.item) for product in products)
 
     @contextlib.contextmanager
     def events(self) -> Iterator[Iterator[Entry]]:
         """See ``DemoShop``."""
-        yield (self._event(event) for event in events(self._shop, self._seed, SHOPPERS))
+        log = events(self._shop, self._seed, SHOPPERS, DAYS + _PLAYED)
+        yield (self._event(event) for event in log if event.ts >= START_MS + DAYS * DAY_MS)
 
     def arrival(self) -> Entry:
-        """The first of the sample's arrivals, as if it came now."""
-        return self._entry(replace(self._shop.arrivals[0].item, ts=time.time_ns() // 1_000_000))
+        """One more product of the held-out collection, as if it came now."""
+        return self._entry(replace(self._arrival.item, ts=time.time_ns() // 1_000_000))
 
     def _entry(self, item: Item) -> Entry:
         key, value = encode_product(item)

@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 import gzip
+from bisect import bisect_left
 from collections.abc import Iterable
+from operator import attrgetter
 from pathlib import Path
+from typing import Final
 
 import click
 import orjson
 
-from stream.contracts import encode_event, encode_product
-from stream.sample import Shop, shop
+from stream.contracts import ShopperEvent, encode_event, encode_product
+from stream.sample import COLLECTION, DAY_MS, DAYS, HELD_OUT_DAYS, START_MS, Product, Shop, shop
 from stream.sample_log import events
 
+#: Enough of them that a model can learn what the shop's tastes are made of.
+SHOPPERS: Final = 1200
 
-def write(folder: Path, made: Shop, seed: int, shoppers: int, days: int) -> dict[str, int]:
-    """Writes catalog.jsonl.gz and events.jsonl.gz, the same bytes each time; lines by file.
 
-    Arrivals stand in the catalogue with the ``ts`` at which they enter. An event's ``type`` is
-    click, purchase or search.
+def write(
+    folder: Path, made: Shop, seed: int, shoppers: int, days: int, held_out_days: int = 0
+) -> dict[str, int]:
+    """Writes the four files, the same bytes each time; lines by file.
+
+    ``catalog`` and ``events`` are to train on: the first ``days``. ``held-out-catalog`` is what
+    enters then, ``held-out-events`` what shoppers do in the days after. Arrivals stand in the
+    catalogue with the ``ts`` at which they enter. An event's ``type`` is click, purchase or search.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    items = (product.item for product in (*made.products, *made.arrivals))
-    log = events(made, seed, shoppers, days)
-    rows = {
-        "catalog.jsonl.gz": (encode_product(item)[1] for item in items),
-        "events.jsonl.gz": (
-            orjson.dumps({"type": event.kind} | orjson.loads(encode_event(event)[2]))
-            for event in log
-        ),
+    log = list(events(made, seed, shoppers, days + held_out_days))
+    end = START_MS + days * DAY_MS
+    before = bisect_left(log, end, key=attrgetter("ts"))
+    rows: dict[str, Iterable[bytes]] = {
+        "catalog.jsonl.gz": map(_product, (*made.products, *made.arrivals)),
+        "events.jsonl.gz": map(_event, log[:before]),
+        "held-out-catalog.jsonl.gz": map(_product, made.held_out),
+        "held-out-events.jsonl.gz": map(_event, log[before:]),
     }
     return {name: _write(folder / name, lines) for name, lines in rows.items()}
+
+
+def _product(product: Product) -> bytes:
+    return encode_product(product.item)[1]
+
+
+def _event(event: ShopperEvent) -> bytes:
+    return orjson.dumps({"type": event.kind} | orjson.loads(encode_event(event)[2]))
 
 
 def _write(path: Path, lines: Iterable[bytes]) -> int:
@@ -45,12 +62,21 @@ def _write(path: Path, lines: Iterable[bytes]) -> int:
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--seed", default=7, show_default=True)
-@click.option("--products", default=4000, show_default=True, help="In the shop from the start.")
+@click.option("--products", default=3280, show_default=True, help="In the shop from the start.")
 @click.option("--arrivals", default=120, show_default=True, help="That enter during the log.")
-@click.option("--shoppers", default=300, show_default=True)
-@click.option("--days", default=28, show_default=True, help="Length of the log.")
-def main(folder: Path, seed: int, products: int, arrivals: int, shoppers: int, days: int) -> None:
-    """Write the sample shop's catalogue and log to FOLDER, as `weft demo` plays them."""
-    made = shop(seed, products, arrivals, days)
-    for name, lines in write(folder, made, seed, shoppers, days).items():
+@click.option("--held-out", default=COLLECTION, show_default=True, help="That enter after it.")
+@click.option("--shoppers", default=SHOPPERS, show_default=True)
+@click.option("--days", default=DAYS, show_default=True, help="Length of the log.")
+@click.option("--held-out-days", default=HELD_OUT_DAYS, show_default=True, help="After it.")
+def main(
+    folder: Path, seed: int, products: int, arrivals: int, held_out: int, shoppers: int,
+    days: int, held_out_days: int,
+) -> None:  # fmt: skip
+    """Write the sample shop to FOLDER: a catalogue and a log to train on, and what is held out.
+
+    Held out are the days after the log, and a collection that enters as they begin; its titles
+    share no template with the catalogue's.
+    """
+    made = shop(seed, products, arrivals, held_out, days)
+    for name, lines in write(folder, made, seed, shoppers, days, held_out_days).items():
         click.echo(f"{folder / name}: {lines:,} lines")

@@ -19,8 +19,9 @@ from operator import attrgetter
 from typing import Final
 
 from stream.contracts import EventKind, ShopperEvent
-from stream.sample import DAY_MS, START_MS, Product, Shop
-from stream.sample_words import CATEGORIES, DETAILS, OCCASIONS, PALETTES, SHOPPERS
+from stream.sample import DAY_MS, DAYS, START_MS, Product, Shop
+from stream.sample_held_out import HELD_OUT
+from stream.sample_words import CATEGORIES, DETAILS, OCCASIONS, SHOPPERS, TRAINED
 
 #: How much likelier a product is for sharing a word with what the shopper has in mind.
 _SHARED: Final = {"noun": 6.0, "material": 3.0, "cut": 2.0, "detail": 2.0, "colour": 2.5}
@@ -29,6 +30,8 @@ _SEARCHES: Final = ("{colour} {noun}", "{material} {cut} {noun}", "{detail} {nou
 #: How much likelier it is for having entered in the last three days.
 _NEW: Final = 2.5
 _NEW_MS: Final = 3 * DAY_MS
+#: Colours that are liked together, the held-out ones among them.
+_PALETTES: Final = tuple(map(set.union, map(set, TRAINED.palettes), map(set, HELD_OUT.palettes)))
 _Shelves = Mapping[str, Sequence[Product]]
 
 
@@ -50,11 +53,14 @@ class _Shopper:
 
 
 def events(
-    shop: Shop, seed: int = 7, shoppers: int = 300, days: int = 28
+    shop: Shop, seed: int = 7, shoppers: int = 300, days: int = DAYS
 ) -> Iterator[ShopperEvent]:
-    """The log in order of time, from ``START_MS``; a product is met only once it has entered."""
+    """The log in order of time, from ``START_MS``; a product is met only once it has entered.
+
+    More days, more shoppers and what is held out change nothing about the days before.
+    """
     shelves: defaultdict[str, list[Product]] = defaultdict(list)
-    for product in (*shop.products, *shop.arrivals):
+    for product in (*shop.products, *shop.arrivals, *shop.held_out):
         if product.item.in_stock:
             shelves[product.shelf].append(product)
     logs = (_log(_shopper(seed, number), shelves, days) for number in range(shoppers))
@@ -70,7 +76,7 @@ def _shopper(seed: int, number: int) -> _Shopper:
         user_id,
         rng,
         (first, second),
-        frozenset(rng.choice(PALETTES)),
+        frozenset(rng.choice(_PALETTES)),
         math.exp(rng.gauss(0.0, 0.35)),
         {shelf: rng.paretovariate(1.2) for shelf in CATEGORIES},
     )

@@ -1,7 +1,12 @@
-"""The vocabulary of the sample shop: every brand, name and shopper in it is invented."""
+"""The vocabulary of the sample shop: every brand, name and shopper in it is invented.
+
+``TRAINED`` words the products that the training log knows; ``stream.sample_held_out`` those that
+enter after it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,25 +34,20 @@ class Brand:
     family: str
 
 
-#: How a house writes its titles. The families share no template: hold one out, and its products
-#: are worded as none of the others are.
-FAMILIES: Final[dict[str, tuple[str, ...]]] = {
-    "plain": ("{Material} {cut} {noun}, {colour}", "{Detail} {material} {noun}, {colour}"),
-    "house": (
-        "{brand} {colour} {cut} {noun} in {material}",
-        "{brand} {detail} {noun} in {colour} {material}",
-    ),
-    "named": ("{name} {noun} – {detail} {material}, {colour}", "{name} {cut} {noun} – {colour}"),
-    "piped": (
-        "{Noun} | {cut} | {material} | {colour}",
-        "{Noun} | {detail} | {colour} {material}",
-    ),
-    "worded": (
-        "The {name}: {cut} {noun} made of {material} ({colour})",
-        "The {name}: {detail} {noun} for {occasion} ({colour})",
-    ),
-    "colour": ("{Colour} {noun}: {cut}, {material}", "{Colour} {detail} {cut} {noun}"),
-}
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What one part of the catalogue is worded with.
+
+    ``families`` are the templates that houses title with, ``nouns`` what is on each shelf;
+    ``palettes`` are colours that are liked together, those of two wordings in one order.
+    """
+
+    families: Mapping[str, tuple[str, ...]]
+    brands: tuple[Brand, ...]
+    names: tuple[str, ...]
+    nouns: Mapping[str, tuple[str, ...]]
+    palettes: tuple[tuple[str, ...], ...]
+
 
 CATEGORIES: Final[dict[str, Category]] = {
     "dress": Category(
@@ -244,8 +244,7 @@ OCCASIONS: Final[dict[str, tuple[str, ...]]] = {
     "evening": ("weddings", "parties"),
 }
 
-#: Colours that are liked together.
-PALETTES: Final[tuple[tuple[str, ...], ...]] = (
+_PALETTES: Final[tuple[tuple[str, ...], ...]] = (
     ("black", "white", "charcoal", "grey"),
     ("sand", "camel", "ivory", "chocolate"),
     ("navy", "light blue", "white", "burgundy"),
@@ -254,7 +253,30 @@ PALETTES: Final[tuple[tuple[str, ...], ...]] = (
     ("red", "cobalt blue", "emerald", "fuchsia"),
 )
 
-BRANDS: Final[tuple[Brand, ...]] = (
+_FAMILIES: Final[dict[str, tuple[str, ...]]] = {
+    "plain": (
+        "{Material} {cut} {noun}, {colour}",
+        "{Detail} {material} {noun}, {colour}",
+        "{Cut} {noun}, {detail}, {colour}",
+    ),
+    "house": (
+        "{brand} {colour} {cut} {noun} in {material}",
+        "{brand} {detail} {noun} in {colour} {material}",
+        "{brand} {cut} {noun} for {occasion}, {colour}",
+    ),
+    "named": (
+        "{name} {noun} – {detail} {material}, {colour}",
+        "{name} {cut} {noun} – {colour}",
+        "{name} – {detail} {cut} {noun} in {material}",
+    ),
+    "piped": (
+        "{Noun} | {cut} | {material} | {colour}",
+        "{Noun} | {detail} | {colour} {material}",
+        "{Colour} | {cut} {noun} | {detail}",
+    ),
+}
+
+_BRANDS: Final[tuple[Brand, ...]] = (
     Brand("Aldry & Fenn", ("classic", "minimal"), 1.3, "plain"),
     Brand("Nordlund Row", ("minimal",), 1.1, "plain"),
     Brand("Pellamo", ("romantic", "boho"), 0.8, "plain"),
@@ -271,27 +293,22 @@ BRANDS: Final[tuple[Brand, ...]] = (
     Brand("Brickyard 9", ("street", "sporty"), 0.6, "piped"),
     Brand("Cassonde", ("classic", "evening"), 1.4, "piped"),
     Brand("Wildehem", ("boho", "romantic"), 0.7, "piped"),
-    Brand("Ferrin Atelier", ("evening", "romantic"), 1.9, "worded"),
-    Brand("Plainsong", ("minimal",), 0.9, "worded"),
-    Brand("Harrowgate Mill", ("classic",), 1.5, "worded"),
-    Brand("Dunegrass", ("boho", "minimal"), 1.0, "worded"),
-    Brand("Kitebird", ("sporty", "street"), 0.8, "colour"),
-    Brand("Orsolane", ("romantic", "classic"), 1.0, "colour"),
-    Brand("Nightjar Lane", ("evening", "street"), 1.1, "colour"),
-    Brand("Fieldnote", ("minimal", "boho"), 0.7, "colour"),
 )
 
-_NAMES = (
-    "Alba Bina Calla Delphi Edda Fiora Gilda Hedra Inka Juno Kaia Lotte Mirel Nives Odile Pia "
-    "Quilla Rhea Sunna Tova Umbra Vela Wanda Xenia Yara Zelie Arlo Bram Cosmo Dario"
-)
+_NAMES = "Alba Bina Calla Delphi Edda Fiora Gilda Hedra Inka Juno Kaia Lotte Mirel Nives Odile Pia"
 _SHOPPERS = (
     "nora amir lena tomas ines kofi mila jonas zara pavel freya diego hana oskar leila mateo "
     "ada yusuf clara bruno sana emil rosa viktor nina samir eva luca maya anton greta ravi "
     "iris hugo tara felix alma idris elsa marco vera omar lucia sven dina nico yuna karl "
     "asha paul wren theo mina jakob livia said edith bela noor otto"
 )
-#: What a model is called.
-NAMES: Final = tuple(_NAMES.split())
+#: The wording of everything that the training log knows.
+TRAINED: Final = Wording(
+    _FAMILIES,
+    _BRANDS,
+    tuple(_NAMES.split()),
+    {shelf: category.nouns for shelf, category in CATEGORIES.items()},
+    _PALETTES,
+)
 #: The shoppers' given names.
 SHOPPERS: Final = tuple(_SHOPPERS.split())
