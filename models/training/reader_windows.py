@@ -7,7 +7,7 @@ asked for. Batches hold prompts of alike lengths, so that little is padded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -21,7 +21,13 @@ from models.domain import Item, Kind, Step
 from models.llm import Tokens
 from models.ports import Read
 from models.prompt import Tokenize
-from models.reader_prompt import ReaderFormat, ReaderPrompt, reader_prompt
+from models.reader_prompt import (
+    OPENING,
+    ReaderFormat,
+    ReaderPrompt,
+    reader_line,
+    reader_prompt,
+)
 from models.sequence import CLICK, PURCHASE, SEARCH
 from models.training.log import TrainingLog
 
@@ -30,16 +36,19 @@ _KINDS: Final = {CLICK: Kind.CLICK, PURCHASE: Kind.PURCHASE, SEARCH: Kind.SEARCH
 _NEWEST: Final = 200
 
 Places = NDArray[np.int64]
+_Event = tuple[int, int]  # row and kind
 
 
 class Prompts:
-    """Prompts of ranges of a log's events. Texts and their tokens are kept in a bounded store."""
+    """Prompts of ranges of a log's events. Items, tokens and lines are kept in bounded stores."""
 
     def __init__(self, log: TrainingLog, form: ReaderFormat, tokenize: Tokenize) -> None:
         self.log = log
         self.form = form
         self._tokenize: Tokenize = lru_cache(maxsize=1 << 17)(tokenize)
-        self._item = lru_cache(maxsize=1 << 16)(self._read_item)
+        self._item: Callable[[int], Item] = lru_cache(maxsize=1 << 16)(log.item)
+        self._line = lru_cache(maxsize=1 << 17)(self._made_line)
+        self._opening = tokenize(OPENING)
 
     def __call__(self, start: int, stop: int) -> tuple[ReaderPrompt, Places]:
         """The prompt of the events ``start:stop``, and the event of each of its ends (e,)."""
@@ -47,19 +56,37 @@ class Prompts:
         rows, kinds = self.log.rows[start:stop].tolist(), self.log.kinds[start:stop].tolist()
         # the search that led to a click and the same search's own event are one line
         said = [n for n in range(len(rows)) if not _repeated(rows, kinds, n)]
-        history = [self._step(rows[n], kinds[n], int(self.log.ts[start + n])) for n in said]
-        prompt = reader_prompt(history, self.form, self._tokenize)
+        if len(said) < 2 * self.form.lines:
+            prompt = self._whole([(rows[n], kinds[n]) for n in said])
+        else:
+            ts = self.log.ts[start:stop].tolist()
+            history = [self._read(rows[n], kinds[n], ts[n]) for n in said]
+            prompt = reader_prompt(history, self.form, self._tokenize)
         places = np.array([start + said[n] for n in prompt.steps], dtype=np.int64)
         return prompt, places
 
-    def _step(self, row: int, kind: int, ts: int) -> Read:
+    def _whole(self, steps: list[_Event]) -> ReaderPrompt:
+        """``reader_prompt`` of few enough steps that all are read, out of lines made before."""
+        tokens, ends, read = list(self._opening), [], []
+        before: _Event | None = None
+        for n, step in enumerate(steps):
+            if line := self._line(step, before):
+                tokens += line
+                ends.append(len(tokens) - 1)
+                read.append(n)
+                # of what stands above, a line needs the kind, and of a search its words
+                before = step if step[1] == SEARCH else (0, step[1])
+        return ReaderPrompt(tuple(tokens), tuple(ends), tuple(read)) if read else ReaderPrompt()
+
+    def _made_line(self, step: _Event, before: _Event | None) -> Tokens:
+        above = self._read(*before) if before else None
+        return reader_line(self._read(*step), above, self.form, self._tokenize)
+
+    def _read(self, row: int, kind: int, ts: int = 0) -> Read:
         if kind == SEARCH:
             return Read(Step(Kind.SEARCH, ts, query=self.log.query(row)), None)
-        item = self._item(row)
-        return Read(Step(_KINDS[kind], ts, item_id=item.item_id), item)
-
-    def _read_item(self, row: int) -> Item:
-        return self.log.item(row)
+        item = self._item(row) if row else None
+        return Read(Step(_KINDS[kind], ts, item_id=item.item_id if item else None), item)
 
 
 def _repeated(rows: list[int], kinds: list[int], n: int) -> bool:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.domain import Kind, Step
 from models.llm_tokens import Tokenizer
-from models.reader_prompt import ReaderFormat
+from models.ports import Read
+from models.reader_prompt import ReaderFormat, reader_prompt
 from models.training.checkpoint import kept
 from models.training.log import TrainingLog
 from models.training.negatives import Contrast, Hard, Loss, mined
@@ -70,7 +72,7 @@ def prompts(log: TrainingLog, llm: Path) -> Prompts:
 
 
 def test_the_next_item_is_learnt(log: TrainingLog, llm: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(CONFIG, epochs=12, keep_seconds=600.0)
+    config = dataclasses.replace(CONFIG, epochs=8, lr=1e-2, head_lr=2e-2, keep_seconds=600.0)
     reader, told = train(log, llm, tmp_path, config)
     assert told.steps[-1][2] < 0.5 * told.steps[0][2]
     assert told.steps[-1][0] == told.steps[-1][1]
@@ -187,6 +189,25 @@ def test_each_event_but_a_shoppers_first_is_a_target_once(log: TrainingLog, llm:
     wanted = {e for e in range(len(log.rows)) if log.kinds[e] != 3 and e not in first | silent}
     assert set(asked) == wanted
     assert batch.targets.tolist() == log.rows[batch.events + 1].tolist()
+
+
+def test_a_window_is_read_as_serving_would_read_it(log: TrainingLog, llm: Path) -> None:
+    kinds = {1: Kind.CLICK, 2: Kind.PURCHASE, 3: Kind.SEARCH}
+    tokenize = Tokenizer(llm / "tokenizer.json")
+    read, searches = prompts(log, llm), 0
+    for start, stop in pairwise(log.offsets.tolist()):
+        history = []
+        for event in range(start, stop):
+            row, ts = int(log.rows[event]), int(log.ts[event])
+            kind = kinds[int(log.kinds[event])]
+            item = None if kind is Kind.SEARCH else log.item(row)
+            query = log.query(row) if kind is Kind.SEARCH else None
+            history.append(Read(Step(kind, ts, item and item.item_id, query), item))
+            searches += kind is Kind.SEARCH
+        prompt, places = read(start, stop)
+        assert prompt == reader_prompt(history, CONFIG.format, tokenize)
+        assert places.tolist() == [start + n for n in prompt.steps]
+    assert searches
 
 
 def test_a_state_is_read_at_the_end_of_its_line(log: TrainingLog, llm: Path) -> None:
