@@ -26,7 +26,7 @@ from stream.settings import PREFIX, describe
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = "\n".join([README, *(page.read_text("utf-8") for page in (ROOT / "docs").glob("*.md"))])
-FOLDERS = ("models", "stream", "stream/cli", "bench", "tests")
+FOLDERS = ("models", "models/training", "stream", "stream/cli", "bench", "tests")
 
 
 def blocks(language: str, text: str = README) -> list[str]:
