@@ -201,6 +201,8 @@ def _reader(
 ) -> Any:  # fmt: skip
     assert request.llm is not None
     config = replace(request.preset.reader, seed=request.seed)
+    if request.llm_source:  # the preset's cut is of the default LLM
+        config = replace(config, layers=0)
     return train_reader(
         log, split.ends, space.table, request.llm, config, work / "reader", bar("LLM reader"),
         retriever=retriever_of(log, model, space.table),
