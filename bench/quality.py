@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import json
 import os
 import sys
@@ -56,7 +57,7 @@ from models.training.sequence import (
     train_member,
     training_key,
 )
-from models.training.trained_reader import reader_states
+from models.training.trained_reader import TrainedReader, reader_states
 from models.vectors import CachedEncoder
 from stream.cli.progress import Bars
 
@@ -184,22 +185,30 @@ def with_reader(bench: Bench, model: SequenceModel, name: str, config: ReaderCon
     """
     log, split = bench.log, bench.split
     space = Space.of(log, model)
-    reader = train_reader(
-        log, split.ends, space.table, llm, config, bench.work / f"reader-{_sum(space.table)}",
-        bench.bars("LLM reader"), retriever=retriever_of(log, model, space.table),
-    )  # fmt: skip
     validation = split.validation.sample(asked, 2)
+    trained: list[TrainedReader] = []  # only where its answers are not kept already
+
+    def reader() -> TrainedReader:
+        if not trained:
+            place = bench.work / f"reader-{mark(space.table, config)}"
+            trained.append(
+                train_reader(
+                    log, split.ends, space.table, llm, config, place, bench.bars("LLM reader"),
+                    retriever=retriever_of(log, model, space.table),
+                )
+            )  # fmt: skip
+        return trained[0]
 
     def states(questions: Questions, stage: str) -> Tensor:
-        kept = bench.work / f"states-{_sum(space.table)}-{stage}.npy"
+        kept = bench.work / f"states-{mark(space.table, config)}-{stage}.npy"
         if not kept.is_file():
             found = reader_states(
-                reader, log, questions.starts, questions.ends, progress=bench.bars(stage)
+                reader(), log, questions.starts, questions.ends, progress=bench.bars(stage)
             )
             np.save(kept, found.numpy())
         return torch.from_numpy(np.load(kept))
 
-    looked_at = states(validation, "reader on validation")
+    looked_at = states(validation, f"reader on {len(validation)} of validation")
     retrieved = shopper_vectors(log, validation, model, space.table)
     chosen = gate.choose_weight(log, validation, retrieved, looked_at, space.items, 0)
     say(f"the reader's weight, by validation: {chosen.weight:g} "
@@ -237,10 +246,10 @@ def reranked(log: TrainingLog, questions: Questions, searched: Tensor, both: Ten
     return after
 
 
-def _sum(table: Tensor) -> str:
-    import hashlib
-
-    return hashlib.sha256(table.contiguous().numpy().tobytes()).hexdigest()[:12]
+def mark(table: Tensor, config: ReaderConfig) -> str:
+    """What a reader's answers were made with."""
+    told = json.dumps(asdict(config), sort_keys=True).encode()
+    return hashlib.sha256(told + table.contiguous().numpy().tobytes()).hexdigest()[:12]
 
 
 def told(rows: Sequence[Row], questions: Questions, base: str) -> list[dict[str, Any]]:
