@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 
+from models.bundle import read_manifest
 from models.domain import Item
 from models.fusion import GATE_WEIGHT
 from stream.broker import EmbeddedBroker
 from stream.contracts import PublishedList, decode_product, decode_recommendation, decode_shopper
-from stream.demo_shop import DemoShop
+from stream.demo_shop import OWN, DemoShop
 from stream.demo_view import DemoView, Summary
 from stream.products import EMBEDDED
 from stream.publish import Entry, Publisher, now_ms
@@ -108,7 +109,7 @@ class Demo:
             return
         index = worker.parts.index
         llm = f"weight {self._weight:g}" if self._weight else "not asked"
-        self._view.opening(address, index.count(), "the embedded index", llm)
+        self._view.opening(address, index.count(), "the embedded index", self._models(), llm)
         began = time.monotonic()
         listening = asyncio.create_task(asyncio.to_thread(self._listen))
         events = asyncio.create_task(asyncio.to_thread(self._publish_events))
@@ -128,6 +129,17 @@ class Demo:
     @property
     def _weight(self) -> float:
         return self._worker.parts.live.current.weight
+
+    def _models(self) -> str:
+        serving = self._worker.parts.live.current
+        if serving.path is None:
+            return f"{serving.label}, nothing trained"
+        tuned = ", tuned on the sample shop's own log (synthetic)" if serving.path == OWN else ""
+        return f"bundle {serving.label}{tuned}"
+
+    def _gate_weight(self) -> float:
+        path = self._worker.parts.live.current.path
+        return GATE_WEIGHT if path is None else read_manifest(path).weight
 
     # -- the publisher -------------------------------------------------------------------
 
@@ -279,7 +291,7 @@ class Demo:
             reranked=figures.reranked,
             rerank=self._settings.rerank,
             weight=self._weight,
-            gate_weight=GATE_WEIGHT,
+            gate_weight=self._gate_weight(),
             p50_ms=None if p50 is None else float(p50),
             p99_ms=None if p99 is None else float(p99),
             ready_s=figures.ready,

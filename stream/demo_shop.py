@@ -1,4 +1,4 @@
-"""What the demo plays: the sample shop, or a catalogue and a log from files."""
+"""What the demo plays, the sample shop or files, and the bundle that serves there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from models.domain import Item
+from stream.bundles import NONE, SHIPPED
 from stream.cli.progress import report_aside, watched
 from stream.contracts import ShopperEvent, encode_event, encode_product
 from stream.delivery import Record
@@ -18,8 +19,11 @@ from stream.files import RowFile
 from stream.publish import Entry, event_entries, product_entries
 from stream.sample import COLLECTION, DAY_MS, DAYS, START_MS, shop
 from stream.sample_log import events
+from stream.settings import Settings
 from stream.topics import PRODUCTS, TopicNames
 
+#: The bundle that `make demo-bundle` trains on the sample shop's log.
+OWN = SHIPPED / "demo"
 #: Few enough that shoppers come back within a minute.
 SHOPPERS = 12
 #: Days that are played before the log ends.
@@ -115,3 +119,9 @@ class FileShop:
                 yield before
             before = entry
         self._last = before
+
+
+def served(settings: Settings, own_files: bool) -> str:
+    """The setting ``bundle`` of a demo: the sample's own, for the sample and the default models."""
+    fits = not (own_files or settings.llm or settings.encoder) and OWN.is_dir()
+    return settings.bundle or (str(OWN) if fits else NONE)

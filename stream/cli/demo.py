@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from stream.demo_view import DemoView
+    from stream.settings import Settings
+
 
 @click.command(
-    epilog="\b\nExamples:\n  weft demo\n  weft demo --seconds 60 --rerank always\n"
+    epilog="\b\nExamples:\n  weft demo\n  weft demo --seconds 60 --bundle none\n"
     "  weft demo --catalog catalog.jsonl.gz --events events.jsonl.gz --json"
 )
 @click.option(
@@ -27,6 +33,15 @@ import click
 )
 @click.option("--rerank", type=click.Choice(["gate", "always", "never"]), help="Ask the LLM?")
 @click.option(
+    "--bundle",
+    help="The models that serve: a bundle's folder, name or id, or none for zero-shot. By default "
+    "the one that was trained on the sample shop's own log; none with files of your own.",
+)
+@click.option(
+    "--gain/--no-gain", default=True, show_default=True,
+    help="With --seconds: at the end measure what the bundle gains over zero-shot.",
+)  # fmt: skip
+@click.option(
     "--rate", type=click.FloatRange(0.01, 1000), default=1.0, show_default=True,
     help="Shopper events a second.",
 )  # fmt: skip
@@ -36,31 +51,35 @@ def command(
     catalog: Path | None,
     events: Path | None,
     rerank: str | None,
+    bundle: str | None,
+    gain: bool,
     rate: float,
 ) -> None:
     """See Weft work on a sample shop: broker, index and models in this process.
 
     Prints who does what and what is recommended with reasons, shows a new product becoming
-    retrievable, and the address at which any Kafka client can subscribe meanwhile. With --catalog
-    and --events it plays your own files (the formats of `weft catalog publish` and `weft events
-    publish`).
+    retrievable, and the address at which any Kafka client can subscribe meanwhile. The shop is
+    invented, and so is the log that its models were tuned on. With --catalog and --events it
+    plays your own files (the formats of `weft catalog publish` and `weft events publish`).
     """
     if (catalog is None) != (events is None):
         raise click.UsageError("--catalog and --events go together: events name the items")
-    import asyncio
     import logging
     import signal
     import sys
+    from dataclasses import replace
 
     from rich.console import Console
 
+    from stream.bundles import NONE
     from stream.demo import Demo, notes_shown
-    from stream.demo_shop import FileShop, SampleShop
+    from stream.demo_shop import FileShop, SampleShop, served
     from stream.demo_view import DemoView
     from stream.settings import load
     from stream.topics import TopicNames
 
-    settings = load(rerank=rerank, group="weft-demo")
+    settings = load(rerank=rerank, bundle=bundle, group="weft-demo")
+    settings = replace(settings, bundle=served(settings, own_files=catalog is not None))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -78,6 +97,25 @@ def command(
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await Demo(settings, shop, view, rate, emit if as_json else None).run(seconds, stop)
+        tuned = settings.bundle != NONE and isinstance(shop, SampleShop)
+        if tuned and gain and seconds is not None and not stop.is_set():
+            await _show_gain(settings, view, stop)
 
     with notes_shown(view):
         asyncio.run(run())
+
+
+async def _show_gain(settings: Settings, view: DemoView, stop: asyncio.Event) -> None:
+    from stream.bundles import folders, locate
+    from stream.demo_gain import lines, measure
+
+    view.note("asking the tuned and the untuned models about held-out events")
+    measured = await asyncio.to_thread(
+        measure,
+        settings,
+        locate(settings.bundle, folders(settings)),
+        view.note,
+        going=lambda: not stop.is_set(),
+    )
+    if measured is not None:
+        view.gain(lines(measured))
