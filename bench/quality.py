@@ -240,9 +240,10 @@ def reranked(log: TrainingLog, questions: Questions, searched: Tensor, both: Ten
         scores[torch.from_numpy(had[had != target])] = -torch.inf
         first = torch.topk(scores, candidates).indices
         again = items[first] @ both[n]
-        own = float(items[target] @ both[n])
-        equal = int((again == own).sum())
-        after[n] = float((again > own).sum()) + max(equal - 1, 0) / 2
+        mine = first == target
+        if mine.any():  # else a tie put it just outside
+            own, others = again[mine][0], again[~mine]
+            after[n] = float((others > own).sum()) + float((others == own).sum()) / 2
     return after
 
 
