@@ -4,10 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check bench clean
+.PHONY: demo demo-bundle test check bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/weft demo --seconds 60
+
+# the bundle that the demo serves, anew, on the sample shop's own log
+demo-bundle: $(VENV)/.installed
+	$(BIN)/python -m stream.sample .weft/sample
+	WEFT_ENCODER_TYPE=fp32 $(BIN)/weft train --preset demo --name demo --out models/bundles/demo --work .weft/demo-work \
+		--events .weft/sample/events.jsonl.gz --catalog .weft/sample/catalog.jsonl.gz
 
 test: $(VENV)/.installed check
 	$(BIN)/weft models fetch

@@ -50,4 +50,12 @@ PRESETS: Final = {
         training=SequenceTraining(epochs=16),
         reader=ReaderConfig(correction=1.0, epochs=2),
     ),
+    # what `make demo-bundle` trains on the sample shop's own log: small, and quick to load
+    "demo": Preset(
+        "demo",
+        sequence=SequenceConfig(mixup=MixUpConfig("residual", zero_shot=True)),
+        training=SequenceTraining(epochs=10, batch=64),
+        reader=ReaderConfig(rank=8, layers=_LAYERS, correction=1.0, max_tokens=100_000),
+        asked_llm=1000,
+    ),
 }

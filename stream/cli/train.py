@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     "--out", type=click.Path(path_type=Path), required=True, help="The bundle's folder to be."
 )
 @click.option(
-    "--preset", type=click.Choice(["quick", "standard", "best"]), default="standard",
+    "--preset", type=click.Choice(["quick", "standard", "best", "demo"]), default="standard",
     show_default=True, help="How much to train.",
 )  # fmt: skip
 @click.option(
