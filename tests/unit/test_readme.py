@@ -26,7 +26,17 @@ from stream.settings import PREFIX, describe
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = "\n".join([README, *(page.read_text("utf-8") for page in (ROOT / "docs").glob("*.md"))])
-FOLDERS = ("models", "models/training", "stream", "stream/cli", "bench", "tests")
+FOLDERS = (
+    "models",
+    "models/training",
+    "models/baselines",
+    "stream",
+    "stream/cli",
+    "stream/replay",
+    "stream/importers",
+    "bench",
+    "tests",
+)
 
 
 def blocks(language: str, text: str = README) -> list[str]:

@@ -1,0 +1,1 @@
+"""Recommenders that need no Weft: what a good model has to beat."""

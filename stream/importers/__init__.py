@@ -1,0 +1,1 @@
+"""Public fashion logs in their published shape, to files that Weft reads."""
