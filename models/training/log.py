@@ -4,6 +4,7 @@
 memory-mapped, so that memory holds the catalogue's ids and one part of the shoppers at a time::
 
     offsets  (shoppers + 1,) int64   a shopper's events are offsets[s]:offsets[s + 1], oldest first
+    users    (shoppers,) uint64      hash of each shopper's id
     rows     (events,) int32         0 never; 1 to n an item; n + 1 to n + q a query
     kinds    (events,) uint8         1 click, 2 purchase, 3 search (models/sequence.py)
     ts       (events,) int64         epoch ms
@@ -42,6 +43,9 @@ _KINDS: Final = {Kind.CLICK: 1, Kind.PURCHASE: 2, Kind.SEARCH: 3}
 _SEARCH: Final = 3
 _LED: Final = 4  # a search that stands for the query of the click after it; only while grouping
 _RAW: Final = np.dtype([("user", "<u8"), ("row", "<i4"), ("kind", "u1"), ("ts", "<i8")])
+
+#: Grows when the arrays change: a folder of another format is made anew.
+FORMAT: Final = 2
 
 Encode = Callable[[list[str]], FloatArray]
 
@@ -83,6 +87,7 @@ class TrainingLog:
         self.kinds: NDArray[np.uint8] = _mapped(folder / "kinds.npy")
         self.ts: NDArray[np.int64] = _mapped(folder / "ts.npy")
         self.titles: NDArray[np.float16] = _mapped(folder / "titles.npy")
+        self.users: NDArray[np.uint64] = np.load(folder / "users.npy")
         self.counts: NDArray[np.int32] = np.load(folder / "counts.npy")
         self._ends: NDArray[np.int64] = np.load(folder / "text_ends.npy")
         self._texts = np.memmap(folder / "texts.bin", dtype=np.uint8, mode="r")
@@ -180,7 +185,7 @@ class _Grouping:
         self._spill(gathered)
 
     def _lines(self, event: Logged) -> Iterator[tuple[int, int, int, int]]:
-        user = _hash(event.user_id)
+        user = user_hash(event.user_id)
         if event.query and event.query.strip() and (query := self._query(event.query)):
             yield user, query, _SEARCH if event.kind is Kind.SEARCH else _LED, event.ts
         if event.item_id is not None:
@@ -224,6 +229,7 @@ class _Grouping:
         }
         counts = np.zeros(len(self._rows) + 1, dtype=np.int32)
         lengths: list[NDArray[np.int64]] = []
+        users: list[NDArray[np.uint64]] = []
         at = 0
         for file in files:
             raw = _sorted(file)
@@ -231,11 +237,14 @@ class _Grouping:
                 out[at : at + len(raw)] = raw[name]
             items = raw["row"][raw["row"] <= len(self._rows)]
             counts += np.bincount(items, minlength=len(counts)).astype(np.int32)
-            lengths.append(np.unique(raw["user"], return_counts=True)[1])
+            distinct, times = np.unique(raw["user"], return_counts=True)
+            users.append(distinct)
+            lengths.append(times)
             at += len(raw)
             file.unlink()
         sizes = np.concatenate(lengths) if lengths else np.zeros(0, dtype=np.int64)
         np.save(self._folder / "offsets.npy", np.concatenate([[0], np.cumsum(sizes)]))
+        np.save(self._folder / "users.npy", np.concatenate(users))
         first, last = int(outs["ts"].min()), int(outs["ts"].max())
         for out in outs.values():
             out.flush()
@@ -292,7 +301,8 @@ def _told(item: Item) -> dict[str, Any]:
     return fields
 
 
-def _hash(user_id: str) -> int:
+def user_hash(user_id: str) -> int:
+    """What stands for a shopper: 64 bits of blake2b."""
     digest = hashlib.blake2b(user_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 

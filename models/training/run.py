@@ -35,7 +35,7 @@ from models.making import Say
 from models.ports import TitleEncoder
 from models.sequence import Member, SequenceModel
 from models.training import gate
-from models.training.log import Logged, TrainingLog, prepare
+from models.training.log import FORMAT, Logged, TrainingLog, prepare
 from models.training.presets import Preset
 from models.training.progress import Progress
 from models.training.questions import Questions, Split, by_time, gains, hits, last_events, ranks
@@ -160,7 +160,7 @@ class Space:
 def prepared(folder: Path, sources: Sources, encoder: TitleEncoder, say: Say) -> TrainingLog:
     """The log as arrays, made once of these sources with this encoder."""
     mark = folder / "made-of.json"
-    made_of = {"key": sources.key, "encoder": encoder.name}
+    made_of = {"key": sources.key, "encoder": encoder.name, "format": FORMAT}
     if mark.is_file() and json.loads(mark.read_text("utf-8")) == made_of:
         return TrainingLog(folder)
     if folder.exists():

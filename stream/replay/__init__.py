@@ -1,0 +1,1 @@
+"""Replay: historical logs through the live processors, measured, in a report."""
