@@ -19,14 +19,11 @@ import numpy as np
 
 from models import prompt
 from models.llm import Branch, CausalScorer, Tokens, log_likelihoods, seconds_per_token
+from models.pace import Paced
 from models.ports import Deadline, FloatArray, Reranker, RerankRequest
 
 #: Titles whose general part is kept: about 250 bytes each.
 GENERAL_KEPT: Final = 50_000
-#: Share of the newest measurement in the estimate of the time that a token takes.
-_NEWEST: Final = 0.3
-#: After a call that refused all the estimate shrinks so much, lest one slow moment refuse for ever.
-_FORGIVING: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +35,16 @@ class _Question:
     texts: tuple[Tokens, ...]
 
 
-class LikelihoodReranker:
-    """Reranker by likelihood ratio. For one thread at a time.
-
-    ``seconds_per_token`` is the first estimate; each forward corrects it. The general part of at
-    most ``kept`` titles is remembered.
-    """
+class LikelihoodReranker(Paced):
+    """Reranker by likelihood ratio. The general part of at most ``kept`` titles is remembered."""
 
     needs_vectors = False
 
     def __init__(
         self, scorer: CausalScorer, seconds_per_token: float, kept: int = GENERAL_KEPT
     ) -> None:
+        super().__init__(seconds_per_token)
         self.name = f"{scorer.name}/likelihood"
-        self.seconds_per_token = seconds_per_token
         self._scorer = scorer
         self._kept = kept
         self._general: OrderedDict[Tokens, float] = OrderedDict()
@@ -72,9 +65,9 @@ class LikelihoodReranker:
             chunk = self._next_chunk(waiting)
             general = self._general_branch(chunk)
             tokens = general.cost + sum(question.branch.cost for question in chunk)
-            if tokens and tokens * self.seconds_per_token > deadline.remaining():
+            if not self._in_time(tokens, deadline):
                 if len(waiting) == len(requests):
-                    self.seconds_per_token *= _FORGIVING
+                    self._forgive()
                 break
             began = deadline.clock()
             ratios = self._ratios(chunk, general)
@@ -134,11 +127,6 @@ class LikelihoodReranker:
             self._general.move_to_end(text)
         while len(self._general) > self._kept:
             self._general.popitem(last=False)
-
-    def _learn(self, tokens: int, seconds: float) -> None:
-        if tokens:
-            measured = seconds / tokens
-            self.seconds_per_token += _NEWEST * (measured - self.seconds_per_token)
 
 
 def load_reranker(

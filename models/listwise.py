@@ -35,6 +35,7 @@ import numpy as np
 
 from models.domain import Item
 from models.llm import Branch, CausalScorer, Tokens, log_likelihoods, seconds_per_token
+from models.pace import Paced
 from models.ports import Deadline, FloatArray, Read, RerankRequest
 from models.prompt import Tokenize, one_line
 from models.reader_prompt import ReaderFormat, reader_prompt
@@ -46,10 +47,6 @@ QUESTION: Final = "Which one is next?\n"
 ANSWER: Final = "Next: ("
 END: Final = "\n"
 
-#: As in models/likelihood.py.
-_NEWEST: Final = 0.3
-_FORGIVING: Final = 0.9
-
 
 def listwise_prompt(
     history: Sequence[Read], candidates: Sequence[Item], tokenize: Tokenize
@@ -58,7 +55,19 @@ def listwise_prompt(
 
     ``history`` is oldest first; the candidates, at most as many as letters, each have a text.
     """
-    return _prompt(history, [candidate_text(item, tokenize) for item in candidates], tokenize)
+    read = reader_prompt(history, FORMAT, tokenize).tokens
+    return prompt_of(read, [candidate_text(item, tokenize) for item in candidates], tokenize)
+
+
+def prompt_of(read: Tokens, texts: Sequence[Tokens], tokenize: Tokenize) -> Tokens:
+    """The same of a history's own prompt in ``FORMAT``, and the candidates' texts."""
+    if not read or not texts:
+        return ()
+    lines = [
+        tokenize("(") + tokenize(letter) + tokenize(")") + text + tokenize(END)
+        for letter, text in zip(LETTERS[: len(texts)], texts, strict=True)
+    ]
+    return read + tokenize(QUESTION) + tuple(t for line in lines for t in line) + tokenize(ANSWER)
 
 
 def letters(tokenize: Tokenize) -> tuple[int, ...]:
@@ -73,17 +82,6 @@ def candidate_text(item: Item, tokenize: Tokenize) -> Tokens:
     """What follows a letter, without the line's end; empty for an item without a text."""
     text = one_line(item.text)
     return tokenize(f" {text}")[: FORMAT.text_tokens] if text else ()
-
-
-def _prompt(history: Sequence[Read], texts: Sequence[Tokens], tokenize: Tokenize) -> Tokens:
-    read = reader_prompt(history, FORMAT, tokenize).tokens
-    if not read or not texts:
-        return ()
-    lines = [
-        tokenize("(") + tokenize(letter) + tokenize(")") + text + tokenize(END)
-        for letter, text in zip(LETTERS[: len(texts)], texts, strict=True)
-    ]
-    return read + tokenize(QUESTION) + tuple(t for line in lines for t in line) + tokenize(ANSWER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +99,16 @@ class _Question:
         return sum(branch.cost for branch in self.branches)
 
 
-class ListwiseReranker:
-    """Reranker by letters. For one thread at a time.
-
-    ``seconds_per_token`` is the first estimate; each forward corrects it. Raises ``ValueError``
-    for a tokenizer without a token for each letter.
-    """
+class ListwiseReranker(Paced):
+    """Reranker by letters. Raises ``ValueError`` for a tokenizer without a token for each."""
 
     needs_vectors = False
 
     def __init__(
         self, scorer: CausalScorer, seconds_per_token: float, *, both_ways: bool = False
     ) -> None:
+        super().__init__(seconds_per_token)
         self.name = f"{scorer.name}/listwise"
-        self.seconds_per_token = seconds_per_token
         self._scorer = scorer
         self._both_ways = both_ways
         self._letters = letters(scorer.tokenize)
@@ -131,15 +125,13 @@ class ListwiseReranker:
         while waiting:
             chunk = self._next_chunk(waiting)
             tokens = sum(question.cost for question in chunk)
-            if tokens and tokens * self.seconds_per_token > deadline.remaining():
+            if not self._in_time(tokens, deadline):
                 if len(waiting) == len(requests):
-                    self.seconds_per_token *= _FORGIVING
+                    self._forgive()
                 break
             began = deadline.clock()
             found = log_likelihoods(self._scorer, [b for q in chunk for b in q.branches])
-            if tokens:
-                measured = (deadline.clock() - began) / tokens
-                self.seconds_per_token += _NEWEST * (measured - self.seconds_per_token)
+            self._learn(tokens, deadline.clock() - began)
             for question in chunk:
                 own, found = found[: len(question.branches)], found[len(question.branches) :]
                 answers[question.position] = _scores(question, own)
@@ -150,9 +142,10 @@ class ListwiseReranker:
         tokenize = self._scorer.tokenize
         texts = tuple(candidate_text(item, tokenize) for item in request.candidates)
         windows = self._windows(list(dict.fromkeys(filter(None, texts))))
+        read = reader_prompt(request.history, FORMAT, tokenize).tokens if windows else ()
         branches = []
         for window in windows:
-            prompt = _prompt(request.history, window, tokenize)
+            prompt = prompt_of(read, window, tokenize)
             if not prompt:
                 return _Question(position, texts, (), ())
             own = tuple((letter,) for letter in self._letters[: len(window)])

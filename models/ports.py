@@ -154,7 +154,11 @@ class RerankRequest:
 
 
 class Reranker(Protocol):
-    """Scores candidates. A candidate's score must not depend on the other candidates."""
+    """Scores candidates. A score means something within its own request only.
+
+    The likelihood ratio and the history reader score each candidate as if it were alone. A
+    listwise reranker lets the candidates see each other: there a score depends on the company.
+    """
 
     @property
     def name(self) -> str:

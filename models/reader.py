@@ -18,16 +18,13 @@ import numpy as np
 
 from models.errors import BundleInvalid
 from models.llm import Tokens
+from models.pace import Paced
 from models.ports import Deadline, FloatArray, Read, RerankRequest
 from models.reader_cache import CACHE_BYTES, Entry, Found, Key, PrefixCache, step_keys
 from models.reader_head import Head, load_head
 from models.reader_prompt import OPENING, ReaderFormat, ReaderPrompt, reader_prompt
 from models.reader_states import Kept, Segment, StateModel
 
-#: Share of the newest measurement in the estimate of the time that a token takes.
-_NEWEST: Final = 0.3
-#: After a call that refused all the estimate shrinks so much, lest one slow moment refuse for ever.
-_FORGIVING: Final = 0.9
 #: Forwards of a chunk: enough to sort prompts by length, few enough to look at the clock often.
 _FORWARDS: Final = 4
 
@@ -42,12 +39,11 @@ class _Task:
     segment: Segment | None
 
 
-class HistoryReader:
-    """Reranker by a reader's vector. For one thread at a time.
+class HistoryReader(Paced):
+    """Reranker by a reader's vector.
 
     ``soft``: tokens of a tuned prompt, as keys and values, that stand before every prompt;
-    ``seconds_per_token``: a first estimate, which each call corrects; ``cache_bytes``: what is
-    kept of prompts at most.
+    ``cache_bytes``: what is kept of prompts at most.
     """
 
     needs_vectors = True
@@ -62,8 +58,8 @@ class HistoryReader:
         soft: Kept | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
+        super().__init__(seconds_per_token)
         self.name = f"{model.name}/reader"
-        self.seconds_per_token = seconds_per_token
         self.tokens_run = 0
         self._model = model
         self._head = head
@@ -129,10 +125,10 @@ class HistoryReader:
         waiting = [i for i, prompt in enumerate(prompts) if prompt.tokens]
         began_with = len(waiting)
         while waiting and deadline.remaining() > 0:
-            tasks = self._chunk(prompts, waiting, deadline.remaining())
+            tasks = self._chunk(prompts, waiting, deadline)
             if not tasks:
                 if len(waiting) == began_with:
-                    self.seconds_per_token *= _FORGIVING
+                    self._forgive()
                 break
             began, before = deadline.clock(), self.tokens_run
             for task, vector in zip(tasks, self._read(tasks), strict=True):
@@ -142,7 +138,7 @@ class HistoryReader:
         return answers
 
     def _chunk(
-        self, prompts: Sequence[ReaderPrompt], waiting: Sequence[int], seconds: float
+        self, prompts: Sequence[ReaderPrompt], waiting: Sequence[int], deadline: Deadline
     ) -> list[_Task]:
         """The first of those that wait, as many as a few forwards take and the time allows."""
         most, tokens = _FORWARDS * self._model.tokens_at_once, 0
@@ -150,7 +146,7 @@ class HistoryReader:
         for i in waiting:
             task = self._task(i, prompts[i])
             tokens += len(task.segment.tokens) if task.segment else 0
-            if tokens * self.seconds_per_token > seconds or (tasks and tokens > most):
+            if not self._in_time(tokens, deadline) or (tasks and tokens > most):
                 break
             tasks.append(task)
         return tasks
@@ -181,10 +177,6 @@ class HistoryReader:
                 found[task.position] = vector
                 self._cache.keep(Entry(task.keys, ran.kept, vector))
         return [found[task.position] for task in tasks]
-
-    def _learn(self, tokens: int, seconds: float) -> None:
-        if tokens:
-            self.seconds_per_token += _NEWEST * (seconds / tokens - self.seconds_per_token)
 
 
 def seconds_per_token(model: StateModel, clock: Callable[[], float]) -> float:
