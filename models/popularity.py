@@ -7,6 +7,7 @@ was popular then. Counts are kept by day; a whole day leaves the window at once.
 from __future__ import annotations
 
 import heapq
+import json
 import threading
 from collections import Counter
 from operator import itemgetter
@@ -78,6 +79,25 @@ class Popularity:
         with self._lock:
             self._ranked, self._ranked_for, self._ranked_at = ranked, limit, now
         return ranked
+
+    def dump(self) -> str:
+        """All that is held, as JSON, the ranking of now included: see ``restore``."""
+        with self._lock:
+            buckets = [(day, list(bucket.items())) for day, bucket in self._buckets.items()]
+            told = {"buckets": buckets, "totals": list(self._totals.items()),
+                    "numbers": [self._newest_day, self._events, self._ranked_for],
+                    "ranked": self._ranked, "ranked_at": self._ranked_at}  # fmt: skip
+            return json.dumps(told)
+
+    def restore(self, told: str) -> None:
+        """Becomes what ``dump`` told of: it answers as that one would have."""
+        read = json.loads(told)
+        with self._lock:
+            self._buckets = {day: Counter(dict(items)) for day, items in read["buckets"]}
+            self._totals = Counter(dict(read["totals"]))
+            self._newest_day, self._events, self._ranked_for = read["numbers"]
+            self._ranked = [(item_id, count) for item_id, count in read["ranked"]]
+            self._ranked_at = (read["ranked_at"][0], read["ranked_at"][1])
 
     def _move_to(self, day: int) -> None:
         """Makes ``day`` the newest; what the window leaves behind is no longer counted."""

@@ -52,9 +52,7 @@ class Baskets:
         )  # fmt: skip
 
 
-def by_basket(
-    log: TrainingLog, first: int, until: int, *, new_only: bool = False
-) -> Baskets:
+def by_basket(log: TrainingLog, first: int, until: int, *, new_only: bool = False) -> Baskets:
     """Each basket with ``first`` <= ts < ``until`` (epoch ms) of a shopper with a history.
 
     Targets are its items, each once; with ``new_only`` those that the shopper had not had before.
@@ -90,7 +88,8 @@ def last_events(log: TrainingLog, shortest: int = 3) -> Baskets:
 
 def without_tie(log: TrainingLog, baskets: Baskets) -> NDArray[np.bool_]:
     """Whether the event before each question (q,) has another ts than the question's."""
-    return np.asarray(log.ts)[baskets.ends - 1] != baskets.ts
+    apart: NDArray[np.bool_] = np.asarray(log.ts)[baskets.ends - 1] != baskets.ts
+    return apart
 
 
 def _ordered(

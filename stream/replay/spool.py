@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,7 +75,7 @@ class Spool:
                 stretch *= 2
                 continue
             bounds = [0, *cuts.tolist(), len(ts)]
-            for first, last in zip(bounds, bounds[1:], strict=False):
+            for first, last in pairwise(bounds):
                 yield int(ts[first]), place + first, place + last
             place = end
 
