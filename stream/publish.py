@@ -49,15 +49,18 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def product_entries(rows: RowFile, names: TopicNames, clock: Clock = now_ms) -> Iterator[Entry]:
-    """A catalogue's rows as records of ``products``; without a ``ts`` it is the time of reading.
+def product_entries(
+    rows: RowFile, names: TopicNames, clock: Clock = now_ms, undated: int | None = None
+) -> Iterator[Entry]:
+    """A catalogue's rows as records of ``products``; without a ``ts`` it is ``undated``.
 
-    Rows that the contract refuses are set aside.
+    By default that is the time of reading. Rows that the contract refuses are set aside.
     """
     for line, row in rows:
         now = clock()
         if row.get("ts") in (None, ""):
-            row["ts"] = str(now) if rows.texts else now
+            ts = now if undated is None else undated
+            row["ts"] = str(ts) if rows.texts else ts
         if entry := _entry(rows, line, PRODUCTS, row, names, now):
             yield entry
 

@@ -69,9 +69,9 @@ class Answers:
         self.lists[question, : len(rows)] = rows
         start, end = self._baskets.offsets[question : question + 2]
         targets = self._baskets.targets[start:end]
-        found = targets[:, None] == shown.rows[None, :]
-        where = found.argmax(axis=1)
-        self.ranks[start:end] = np.where(found.any(axis=1), shown.places[where], np.inf)
+        for place, target in enumerate(targets, int(start)):
+            found = np.flatnonzero(shown.rows == target)
+            self.ranks[place] = shown.places[found[0]] if len(found) else np.inf
         self.ms[question] = shown.ms
         self.reranked[question] = shown.reranked
         self.answered[question] = 1

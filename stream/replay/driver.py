@@ -64,7 +64,6 @@ class Driver:
     plan: Plan
     stage: Stage
     answers: Answers
-    overlook: Callable[[Record], None]
     checkpoint: Checkpoint
     progress: Progress
     place: int = 0
@@ -159,7 +158,7 @@ class Driver:
             return
         record = plan.spool.record(number)
         if plan.sampled is not None and not plan.sampled[number]:
-            self.overlook(record)
+            self.stage.overlook(record)
             return
         self._waiting.append((place, record))
         self._shoppers.add(int(plan.spool.users[number]))

@@ -43,6 +43,9 @@ class Stage(Protocol):
     async def apply(self, events: Sequence[tuple[int, Record]], ts: int) -> None:
         """Returns when each of the shoppers has a list made of all of (place, event)."""
 
+    def overlook(self, record: Record) -> None:
+        """An event of a shopper who gets no list: popularity is everybody's."""
+
     def newest(self, key: bytes) -> Shown | None:
         """The newest list of a shopper's key."""
 
@@ -109,7 +112,7 @@ class InProcess:
             raise Fatal("the shopper processor stopped before the replay's end")
 
     def overlook(self, record: Record) -> None:
-        """Counts an event of a shopper who is not in the sample: popularity is everybody's."""
+        """See ``Stage``."""
         value = orjson.loads(record.value or b"{}")
         if "item_id" in value:
             self._popularity.add(value["item_id"], value["ts"])

@@ -1,0 +1,162 @@
+"""One live contender: the processors and models of a worker, driven through the prepared log."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final
+
+from models.making import Say
+from stream.assemble import assemble
+from stream.broker import EmbeddedBroker
+from stream.replay import protocols
+from stream.replay.answers import KEPT, Answers
+from stream.replay.driver import Driver, Plan, Progress
+from stream.replay.kafka import ThroughKafka
+from stream.replay.prepare import Live, Prepared, Request, prepare
+from stream.replay.stage import InProcess
+from stream.replay.store import Store
+from stream.settings import Settings
+
+#: Lists that the models make at a time: without the LLM, with it.
+_LISTS: Final = 256
+_RERANKED: Final = 64
+
+
+def play(request: Request, live: Live, prepared: Prepared, say: Say, progress: Progress) -> Answers:
+    """Feeds and asks; goes on where it was killed. The answers lie under the work folder.
+
+    Raises ``Fatal`` errors that say what is missing, ``RetryLater`` where the broker is away.
+    """
+    folder = folder_of(request, live)
+    answers = Answers(folder / "answers", prepared.asked.baskets)
+    if request.jobs == 1 or request.through != "process":
+        _job(request, live, prepared, 0, say, progress)
+        return answers
+    context = get_context("spawn")  # threads and models do not survive a fork
+    workers = [
+        context.Process(target=_apart, args=(request, live, job)) for job in range(request.jobs)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if any(worker.exitcode for worker in workers):
+        raise SystemExit("weft: a job of the replay failed; start it again to go on")
+    return Answers(folder / "answers", prepared.asked.baskets)
+
+
+def folder_of(request: Request, live: Live) -> Path:
+    """Where a contender's state and answers lie."""
+    return request.work / f"live-{live.name.replace('/', '-').replace(' ', '-')}"
+
+
+def settings_of(request: Request, live: Live) -> Settings:
+    """The worker's settings: lists as long as is measured, one partition."""
+    return replace(
+        request.settings, bundle=live.bundle or "none", rerank=live.rerank, list_size=KEPT,
+        partitions=1,
+    )  # fmt: skip
+
+
+def _apart(request: Request, live: Live, job: int) -> None:
+    """One job in a process of its own."""
+    from models.encoder import load_encoder
+    from models.vectors import CachedEncoder
+
+    settings = request.settings
+    encoder = CachedEncoder(
+        load_encoder(settings.encoder, settings.data_dir, 1, _quiet, settings.encoder_type),
+        settings.data_dir / "vectors.sqlite", _quiet,
+    )  # fmt: skip
+    prepared = prepare(request, encoder, _quiet)
+    encoder.close()
+    request = replace(request, settings=replace(settings, threads=settings.threads or 1))
+    _job(request, live, prepared, job, _quiet, lambda _done, _all: None)
+
+
+def _job(
+    request: Request, live: Live, prepared: Prepared, job: int, say: Say, progress: Progress
+) -> None:
+    folder = folder_of(request, live)
+    answers = Answers(folder / "answers", prepared.asked.baskets)
+    asyncio.run(_drive(request, live, prepared, job, answers, say, progress))
+
+
+async def _drive(
+    request: Request, live: Live, prepared: Prepared, job: int, answers: Answers, say: Say,
+    progress: Progress,
+) -> None:  # fmt: skip
+    settings = settings_of(request, live)
+    home = folder_of(request, live) / f"job-{job}-of-{request.jobs}"
+    index = home / "index"
+    if prepared.dated:  # it may hold what entered after the checkpoint
+        shutil.rmtree(index, ignore_errors=True)
+    rows = {item_id: row for row, item_id in enumerate(prepared.log.item_ids, 1)}
+    if request.through != "process":
+        await _through_kafka(request, settings, prepared, answers, index, rows, progress)
+        return
+    store = Store(home / "store.sqlite")
+    bundle = Path(live.bundle) if live.bundle else None
+    parts = await asyncio.to_thread(assemble, settings, say, index, bundle)
+    try:
+        if (told := store.mark("popularity")) is not None:
+            parts.popularity.restore(told.decode())
+        wants = parts.live.wants_rerank
+        stage = InProcess(settings, parts, store, rows, _RERANKED if wants else _LISTS)
+
+        def checkpoint(place: int) -> None:
+            marks = {"popularity": parts.popularity.dump().encode(), "place": b"%d" % place}
+            store.checkpoint(**marks)
+
+        plan = plan_of(request, prepared, job, _RERANKED if wants else _LISTS)
+        place = int(store.mark("place") or b"0")
+        try:
+            await Driver(plan, stage, answers, checkpoint, progress, place).run()
+        finally:
+            await stage.stop()
+    finally:
+        store.close()
+        parts.close()
+
+
+async def _through_kafka(
+    request: Request, settings: Settings, prepared: Prepared, answers: Answers, index: Path,
+    rows: dict[str, int], progress: Progress,
+) -> None:  # fmt: skip
+    """By topics of its own: of the broker of the settings, or of one inside this process."""
+    with ExitStack() as stack:
+        if request.through == "embedded":
+            broker = stack.enter_context(EmbeddedBroker())
+            settings = replace(settings, kafka=broker.bootstrap)
+        own = f"{settings.topic_prefix}replay-{time.time_ns():x}"
+        settings = replace(settings, topic_prefix=f"{own}-", group=own)
+        shutil.rmtree(index, ignore_errors=True)
+        stage = ThroughKafka(settings, index, rows)
+        try:
+            await stage.start()
+            plan = plan_of(request, prepared, 0, _LISTS)
+            await Driver(plan, stage, answers, lambda _place: None, progress).run()
+        finally:
+            await stage.stop()
+
+
+def plan_of(request: Request, prepared: Prepared, job: int, batch: int) -> Plan:
+    """What one job feeds and asks."""
+    asked = prepared.asked
+    mine = prepared.taking_part(job, request.jobs, some=bool(request.shoppers))
+    baskets = asked.baskets
+    return Plan(
+        prepared.spool, prepared.log, baskets, prepared.products, asked.until, batch,
+        protocols.held_out(asked, prepared.log, prepared.spool), mine,
+        protocols.grouped(asked, prepared.spool, mine),
+    )  # fmt: skip
+
+
+def _quiet(_words: str) -> None:
+    """Jobs say nothing: the first process tells how far they are."""

@@ -1,0 +1,118 @@
+"""From two files to all that a replay needs, made once in a work folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.making import Say
+from models.ports import TitleEncoder
+from models.training.log import TrainingLog
+from models.training.run import prepared
+from stream.declaration import EARLIEST
+from stream.files import RowFile
+from stream.publish import Entry, event_entries, product_entries
+from stream.replay import protocols
+from stream.replay.protocols import Asked
+from stream.replay.spool import Spool, spooled
+from stream.settings import Settings
+from stream.topics import TopicNames
+from stream.training_rows import sources
+
+#: The ts of products whose file names none, the least there is: they are there from the start.
+UNDATED: Final = EARLIEST
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """One way to serve: a bundle's folder ("": zero-shot) and what decides the LLM's weight."""
+
+    name: str
+    bundle: str
+    rerank: str  # gate, always, never
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to replay and how; see ``weft replay --help``. Times are epoch ms."""
+
+    events: Path
+    catalog: Path
+    settings: Settings
+    report: Path
+    lives: tuple[Live, ...]
+    baselines: tuple[str, ...] = ()
+    protocol: str = "prequential"
+    first: int | None = None
+    until: int | None = None
+    new_only: bool = False
+    shoppers: int = 0
+    jobs: int = 1
+    through: str = "process"  # or "kafka", "embedded"
+    seed: int = 0
+    command: str = ""
+    title: str = ""
+
+    @property
+    def work(self) -> Path:
+        """Where a replay that is killed goes on from."""
+        return self.report / ".work"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The log in both orders, what is asked of it, and the catalogue's records by time."""
+
+    log: TrainingLog
+    spool: Spool
+    asked: Asked
+    products: Sequence[Entry]
+    set_aside: int
+
+    @property
+    def dated(self) -> bool:
+        """Whether a product enters while the log runs."""
+        return bool(self.products) and self.products[-1].ts > UNDATED
+
+    def taking_part(self, job: int = 0, jobs: int = 1, *, some: bool = False
+                    ) -> NDArray[np.bool_] | None:  # fmt: skip
+        """The records (n,) of the shoppers whose lists are made (None: all).
+
+        With ``some`` only those who are asked; of these a job has every ``jobs``-th, by hash.
+        """
+        if not some and jobs == 1:
+            return None
+        users = np.asarray(self.spool.users)
+        mine: NDArray[np.bool_] = users % np.uint64(jobs) == job
+        if some:
+            mine &= np.isin(users, self.log.users[self.asked.baskets.shoppers])
+        return mine
+
+
+def prepare(request: Request, encoder: TitleEncoder, say: Say) -> Prepared:
+    """Reads what was not read before. Raises ``InvalidFile``."""
+    aside: list[int] = []  # rows that could not be used, a file
+    told = sources(request.catalog, request.events, lambda _rows: None)
+    log = prepared(request.work / "log", told, encoder, say)
+    names = TopicNames()
+
+    def entries() -> Iterator[Entry]:
+        with RowFile(request.events) as rows:
+            yield from event_entries(rows, names)
+            aside.append(rows.aside.count)
+
+    spool = spooled(request.work / "spool", told.key, entries)
+    with RowFile(request.catalog) as rows:
+        products = list(product_entries(rows, names, undated=UNDATED))
+        aside.append(rows.aside.count)
+    products.sort(key=lambda entry: entry.ts)
+    asked = protocols.cut(
+        log, request.protocol, request.first, request.until, new_only=request.new_only
+    )
+    asked = protocols.sampled(asked, log, request.shoppers)
+    return Prepared(log, spool, asked, products, sum(aside))
