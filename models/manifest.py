@@ -30,6 +30,9 @@ _FILE: Final = re.compile(r"(?:reader/)?[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.(?:jso
 #: Sizes in a space's description, at most: a hostile one must not make a model for ever.
 _MOST: Final = 65_536
 _CANDIDATES: Final = 50
+#: Kinds of a bundle's LLM: models/reader.py and models/listwise.py.
+KIND_READER: Final = "reader"
+KIND_LISTWISE: Final = "listwise"
 _ENCODER: Final = re.compile(r"(?P<model>.+)-(?:int8|fp32|bf16)-(?P<sum>[0-9a-f]{8})")
 
 Json = Mapping[str, Any]
@@ -75,8 +78,8 @@ class Described:
     """What training says of a bundle; the rest of the manifest is found while sealing.
 
     ``space`` is {dim, strategy, …} with the whole of ``SequenceConfig.to_json()``; ``gate`` has
-    the ``weight`` (0 to 1) that validation chose for the reader; ``reader`` {llm, llm_sha256,
-    method, …}, None without one; ``metrics`` {name: {mean, low, high}}; ``created`` ISO 8601.
+    the ``weight`` (0 to 1) that validation chose for the LLM; ``reader`` {kind, llm, llm_sha256,
+    method, …}, None without an LLM; ``metrics`` {name: {mean, low, high}}; ``created`` ISO 8601.
     """
 
     name: str
@@ -121,17 +124,22 @@ class Manifest:
 
     @property
     def weight(self) -> float:
-        """The reader's share in the order, as validation chose it."""
+        """The LLM's share in the order, as validation chose it."""
         return float(self.told.gate["weight"])
 
     @property
     def reader(self) -> Json | None:
-        """What is known of the LLM history reader, None without one."""
+        """What is known of the tuned LLM, of whichever kind; None without one."""
         return self.told.reader
 
     @property
+    def kind(self) -> str:
+        """How the LLM reranks: ``KIND_READER`` or ``KIND_LISTWISE``; empty without one."""
+        return str(self.reader.get("kind", KIND_READER)) if self.reader is not None else ""
+
+    @property
     def candidates(self) -> int:
-        """How many candidates the reader had to order when its weight was chosen."""
+        """How many candidates the LLM had to order when its weight was chosen."""
         return int(self.told.gate.get("candidates", _CANDIDATES))
 
     @property
@@ -272,6 +280,14 @@ def _check_reader(reader: dict[str, Any]) -> None:
             raise BundleInvalid(f"its reader's {name!r} is missing")
     if not _SHA256.fullmatch(str(reader.get("llm_sha256"))):
         raise BundleInvalid("its reader's 'llm_sha256' is no sha256")
+    if (kind := reader.get("kind", KIND_READER)) not in (
+        KIND_READER,
+        KIND_LISTWISE,
+    ):  # older ones do not say it
+        raise BundleInvalid(
+            f"its reader is of the kind {str(kind)[:80]!r}, which this Weft does not know: use "
+            "the release that trained it"
+        )
 
 
 def _encoder(told: dict[str, Any]) -> EncoderFacts:

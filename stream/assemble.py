@@ -147,30 +147,29 @@ def open_index(
 
 
 def _reranker(settings: Settings, say: Say, bundle: Bundle | None) -> tuple[Reranker, int]:
-    """The LLM and how many candidates it scores a list: a bundle's reader, or the zero-shot one."""
+    """The LLM and how many candidates it scores a list: a bundle's own, or the zero-shot one."""
     if bundle is not None and bundle.manifest.reader is not None:
-        return _reader(settings, say, bundle), settings.candidates or bundle.manifest.candidates
+        return _tuned(settings, say, bundle), settings.candidates or bundle.manifest.candidates
     from models.likelihood import default_candidates, load_reranker
 
     reranker = load_reranker(settings.llm, settings.data_dir, settings.threads, say)
     return reranker, settings.candidates or default_candidates()
 
 
-def _reader(settings: Settings, say: Say, bundle: Bundle) -> Reranker:
+def _tuned(settings: Settings, say: Say, bundle: Bundle) -> Reranker:
+    """The bundle's LLM, of the kind that its manifest says."""
     from models.bundle import READER, invalid
     from models.errors import BundleInvalid
-    from models.reader import load_reader  # heavy: onnxruntime, or torch
+    from models.listwise import load_listwise  # heavy, both: onnxruntime, or torch
+    from models.manifest import KIND_LISTWISE
+    from models.reader import load_reader
 
-    told = bundle.manifest.reader or {}
+    folder, told = bundle.path / READER, bundle.manifest.reader or {}
+    data_dir, threads, llm = settings.data_dir, settings.threads, settings.llm
     try:
-        reader = load_reader(
-            bundle.path / READER,
-            told,
-            settings.data_dir,
-            settings.threads,
-            say,
-            settings.llm,
-        )
+        if bundle.manifest.kind == KIND_LISTWISE:
+            return load_listwise(folder, told, data_dir, threads, say, llm)
+        reader = load_reader(folder, told, data_dir, threads, say, llm)
     except BundleInvalid as error:
         raise invalid(bundle.path, str(error)) from error
     if reader.dim != bundle.manifest.dim:

@@ -6,25 +6,35 @@ nothing is gained that an interval shows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from models.evaluation import Interval, bootstrap, paired_difference
+from models.evaluation import Interval, Values, bootstrap, paired_difference
+from models.fusion import fuse
+from models.listwise import LETTERS
 from models.mixup import CLASSES, MixUp
+from models.ports import FloatArray
 from models.sequence import Member
 from models.training.log import TrainingLog
+from models.training.negatives import Places
 from models.training.questions import Questions, gains, hits, ranks
 from models.training.sequence import Titles, evaluate
 
 #: Weights of the reader that are tried, and shares of the title.
 WEIGHTS: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 SHARES: Final = (0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
-#: Candidates that serving has reranked; validation reranks as many.
+#: Candidates that serving has reranked; validation reranks as many. A listwise reranker has them
+#: in one prompt, a letter each.
 CANDIDATES: Final = 50
+LISTWISE_CANDIDATES: Final = len(LETTERS)
+
+#: Of a question, by its number: its candidates' rows (c,) to the reranker's scores (c,).
+Score = Callable[[int, Places], FloatArray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,55 @@ def choose_weight(
     measured = {
         weight: ranks(log, questions, fused(retrieved, read, weight), items) for weight in weights
     }
+    return _chosen(questions, alone, measured, seed)
+
+
+def choose_listwise_weight(
+    log: TrainingLog,
+    questions: Questions,
+    retrieved: Tensor,
+    items: Tensor,
+    score: Score,
+    seed: int,
+    weights: Sequence[float] = WEIGHTS,
+) -> Gate:
+    """The same for a reranker that changes ranks among the retriever's first candidates only.
+
+    ``score`` is asked only where the right item is among these: elsewhere it changes nothing that
+    is measured.
+    """
+    alone = ranks(log, questions, retrieved, items)
+    measured = {weight: alone.copy() for weight in weights}
+    for place in range(len(questions)):
+        rows, before = _first(log, questions, place, retrieved[place] @ items.T)
+        right = np.flatnonzero(rows == questions.targets[place])
+        if not len(right):
+            continue
+        scores = score(place, rows)
+        for weight in filter(None, weights):
+            order = np.argsort(-fuse(before, scores, weight), kind="stable")
+            measured[weight][place] = np.flatnonzero(order == right[0])[0]
+    return _chosen(questions, alone, measured, seed)
+
+
+def _first(
+    log: TrainingLog, questions: Questions, place: int, scores: Tensor
+) -> tuple[Places, FloatArray]:
+    """Rows and scores (c,) of the retriever's first candidates, without what the shopper had.
+
+    The target stays, as in ``ranks``.
+    """
+    had = np.asarray(log.rows[questions.starts[place] : questions.ends[place]]).astype(np.int64)
+    had = had[(had <= log.items) & (had != questions.targets[place])]
+    scores[0] = -torch.inf
+    scores[torch.from_numpy(had)] = -torch.inf
+    found = scores.topk(min(LISTWISE_CANDIDATES, len(scores)))
+    real = torch.isfinite(found.values)
+    return found.indices[real].numpy(), found.values[real].float().numpy()
+
+
+def _chosen(questions: Questions, alone: Values, measured: dict[float, Values], seed: int) -> Gate:
+    """The best weight of those that were measured; 0 where its gain is not shown."""
     best = max(measured, key=lambda weight: float(gains(measured[weight]).mean()))
     groups = questions.groups()
     gain = paired_difference(gains(measured[best]), gains(alone), seed, groups)

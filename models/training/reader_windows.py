@@ -52,18 +52,28 @@ class Prompts:
 
     def __call__(self, start: int, stop: int) -> tuple[ReaderPrompt, Places]:
         """The prompt of the events ``start:stop``, and the event of each of its ends (e,)."""
-        start = max(start, stop - _NEWEST)
-        rows, kinds = self.log.rows[start:stop].tolist(), self.log.kinds[start:stop].tolist()
-        # the search that led to a click and the same search's own event are one line
-        said = [n for n in range(len(rows)) if not _repeated(rows, kinds, n)]
+        start, rows, kinds, said = self._said(start, stop)
         if len(said) < 2 * self.form.lines:
             prompt = self._whole([(rows[n], kinds[n]) for n in said])
         else:
-            ts = self.log.ts[start:stop].tolist()
-            history = [self._read(rows[n], kinds[n], ts[n]) for n in said]
-            prompt = reader_prompt(history, self.form, self._tokenize)
+            prompt = reader_prompt(self.reads(start, stop), self.form, self._tokenize)
         places = np.array([start + said[n] for n in prompt.steps], dtype=np.int64)
         return prompt, places
+
+    def reads(self, start: int, stop: int) -> list[Read]:
+        """The steps that the prompt of the events ``start:stop`` is made of, for a reranker."""
+        start, rows, kinds, said = self._said(start, stop)
+        ts = self.log.ts[start:stop].tolist()
+        return [self._read(rows[n], kinds[n], ts[n]) for n in said]
+
+    def _said(self, start: int, stop: int) -> tuple[int, list[int], list[int], list[int]]:
+        """Where reading begins, rows and kinds from there on, and which of them are said.
+
+        The search that led to a click and the same search's own event are one line.
+        """
+        start = max(start, stop - _NEWEST)
+        rows, kinds = self.log.rows[start:stop].tolist(), self.log.kinds[start:stop].tolist()
+        return start, rows, kinds, [n for n in range(len(rows)) if not _repeated(rows, kinds, n)]
 
     def _whole(self, steps: list[_Event]) -> ReaderPrompt:
         """``reader_prompt`` of few enough steps that all are read, out of lines made before."""

@@ -1,6 +1,6 @@
 """From a log to a bundle, stage by stage; each stage that is done is not done again.
 
-    log ──▶ members of the sequence model ──▶ shares of the title ──▶ LLM reader ──▶ gate ──▶ bundle
+    log ──▶ members of the sequence model ──▶ shares of the title ──▶ LLM ──▶ gate ──▶ bundle
 
 Everything between stands in a work folder, so that a run which was killed goes on where it was.
 """
@@ -32,14 +32,15 @@ from models.domain import Item
 from models.errors import InvalidFile
 from models.evaluation import Interval, bootstrap
 from models.making import Say
+from models.manifest import KIND_READER
 from models.ports import TitleEncoder
 from models.sequence import Member, SequenceModel
 from models.training import gate
+from models.training.llm_stage import STAGES, Bars, Ground
 from models.training.log import FORMAT, Logged, TrainingLog, prepare
 from models.training.presets import Preset
-from models.training.progress import Progress
 from models.training.questions import Questions, Split, by_time, gains, hits, last_events, ranks
-from models.training.reader import train_reader
+from models.training.reader import ReaderConfig
 from models.training.sequence import (
     Titles,
     counted,
@@ -48,7 +49,6 @@ from models.training.sequence import (
     train_member,
     training_key,
 )
-from models.training.trained_reader import reader_states
 
 SPLITS: Final[Mapping[str, Callable[[TrainingLog], Split]]] = {"time": by_time, "last": last_events}
 _SEED: Final = 0  # of the resampling
@@ -56,7 +56,10 @@ _SEED: Final = 0  # of the resampling
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to train. ``split`` is one of ``SPLITS``; ``llm`` None trains no reader."""
+    """What to train. ``split`` is one of ``SPLITS``; ``llm`` None tunes no LLM.
+
+    ``reranker`` is how the LLM is to rerank, one of ``llm_stage.STAGES``.
+    """
 
     preset: Preset
     name: str
@@ -64,6 +67,7 @@ class Request:
     seed: int = 0
     llm: Path | None = None
     llm_source: str = ""
+    reranker: str = KIND_READER
     command: str = ""
 
 
@@ -74,9 +78,6 @@ class Sources:
     key: str
     items: Callable[[], Iterable[Item]]
     events: Callable[[], Iterable[Logged]]
-
-
-Bars = Callable[[str], Progress]
 
 
 def train(
@@ -114,32 +115,33 @@ def train(
         "validation HR@10 retriever": bootstrap(hits(alone), _SEED, groups),
         "validation NDCG@10 retriever": bootstrap(gains(alone), _SEED, groups),
     }
-    reader, chosen = None, None
+    tuned = None
     if request.llm is not None:
-        reader = _reader(request, log, split, space, model, work, bar)
         asked = validation.sample(request.preset.asked_llm, 2)
-        read = reader_states(reader, log, asked.starts, asked.ends, progress=bar("gate"))
-        searched = shopper_vectors(log, asked, model, space.table)
-        chosen = gate.choose_weight(log, asked, searched, read, space.items, _SEED)
-        metrics |= _told_gate(chosen)
-        say(f"the reader's weight: {chosen.weight:g}")
+        ground = Ground(
+            log, split.ends, space.table, retriever_of(log, model, space.table),
+            asked, shopper_vectors(log, asked, model, space.table),
+        )  # fmt: skip
+        tuned = STAGES[request.reranker](ground, request.llm, _llm_config(request), work, bar)
+        metrics |= _told_gate(request.reranker, tuned.gate)
+        say(f"the weight of the LLM ({request.reranker}): {tuned.gate.weight:g}")
 
     def fill(folder: Path) -> None:
         state = {n: v.detach().contiguous() for n, v in model.state_dict().items()}
         save_file(_halved(state, request.preset.halves), folder / SEQUENCE)
         write_items(folder, log.item_ids, counted(log, split.ends)[1:])
-        if reader is not None:
-            reader.save(folder / READER)
+        if tuned is not None:
+            tuned.save(folder / READER)
             (folder / READER / "README.md").unlink(missing_ok=True)
 
     told = _described(request, log, split, encoder, model, shares, metrics)
-    told = replace(
-        told,
-        gate={"weight": chosen.weight if chosen else 0.0, "candidates": gate.CANDIDATES},
-        reader=None if reader is None or request.llm is None
-        else {**reader.told(), "llm_source": request.llm_source,
-              "llm_sha256": weights.fingerprint(request.llm)},
-    )  # fmt: skip
+    if tuned is not None and request.llm is not None:
+        told = replace(
+            told,
+            gate={"weight": tuned.gate.weight, "candidates": tuned.candidates},
+            reader={"kind": request.reranker, **tuned.told, "llm_source": request.llm_source,
+                    "llm_sha256": weights.fingerprint(request.llm)},
+        )  # fmt: skip
     return write_bundle(out, told, fill, say)
 
 
@@ -195,18 +197,10 @@ def sequence_model(
     return model.eval().requires_grad_(False), shares
 
 
-def _reader(
-    request: Request, log: TrainingLog, split: Split, space: Space, model: SequenceModel,
-    work: Path, bar: Bars,
-) -> Any:  # fmt: skip
-    assert request.llm is not None
+def _llm_config(request: Request) -> ReaderConfig:
     config = replace(request.preset.reader, seed=request.seed)
-    if request.llm_source:  # the preset's cut is of the default LLM
-        config = replace(config, layers=0)
-    return train_reader(
-        log, split.ends, space.table, request.llm, config, work / "reader", bar("LLM reader"),
-        retriever=retriever_of(log, model, space.table),
-    )  # fmt: skip
+    # the preset's cut is of the default LLM
+    return replace(config, layers=0) if request.llm_source else config
 
 
 def retriever_of(log: TrainingLog, model: SequenceModel, table: Tensor) -> Callable[[Any], Tensor]:
@@ -222,12 +216,13 @@ def retriever_of(log: TrainingLog, model: SequenceModel, table: Tensor) -> Calla
     return vectors
 
 
-def _told_gate(chosen: gate.Gate) -> dict[str, Interval]:
+def _told_gate(kind: str, chosen: gate.Gate) -> dict[str, Interval]:
+    by = "reader" if kind == KIND_READER else f"{kind} reranker"
     return {
         "validation HR@10 fused": chosen.hit_rate,
         "validation NDCG@10 fused": chosen.ndcg,
-        "validation HR@10 gain by the reader": chosen.hit_gain,
-        "validation NDCG@10 gain by the reader": chosen.ndcg_gain,
+        f"validation HR@10 gain by the {by}": chosen.hit_gain,
+        f"validation NDCG@10 gain by the {by}": chosen.ndcg_gain,
     }
 
 

@@ -170,7 +170,8 @@ def _counted(answers: Answers) -> int:
 
 
 def _line(path: Path, told: Manifest) -> str:
-    reader = f"reader {told.reader['method']}, weight {told.weight:g}" if told.reader else "no LLM"
+    method = f"{told.kind} {told.reader['method']}" if told.reader else ""
+    reader = f"{method}, weight {told.weight:g}" if method else "no LLM"
     mean = next((f", {n} {m['mean']:.4g}" for n, m in told.told.metrics.items()), "")
     size = told.bytes / _MEBIBYTE
     strategy = told.told.space["strategy"]

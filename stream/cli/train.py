@@ -44,13 +44,17 @@ if TYPE_CHECKING:
     ),
     help="How the LLM is tuned; by default the preset's.",
 )
-@click.option("--no-llm", is_flag=True, help="Train no LLM reader.")
+@click.option(
+    "--reranker", type=click.Choice(["reader", "listwise"]), default="reader", show_default=True,
+    help="How the LLM reranks: reads the history, or picks a letter (larger LLMs).",
+)  # fmt: skip
+@click.option("--no-llm", is_flag=True, help="Tune no LLM.")
 @click.option(
     "--split", type=click.Choice(["time", "last"]), default="time", show_default=True,
     help="What validates: the log's last tenth, or each shopper's last events but one.",
 )  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Of the sequence model, at most.")
-@click.option("--llm-tokens", type=click.IntRange(1), help="That the reader trains on, at most.")
+@click.option("--llm-tokens", type=click.IntRange(1), help="That the LLM trains on, at most.")
 @click.option("--rank", type=click.IntRange(1), help="Of the LLM's adapter.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="For the LLM: auto, cpu or cuda.")
@@ -95,6 +99,7 @@ def command(events: Path, catalog: Path, out: Path, **options: Any) -> None:
         seed=options["seed"],
         llm=llm,
         llm_source=chosen.llm,
+        reranker=options["reranker"],
         command=shlex.join(["weft", *sys.argv[1:]]),
     )
     work = options["work"] or out.resolve().with_name(f".{out.resolve().name}.work")

@@ -1,0 +1,109 @@
+"""A listwise reranker from a log to a list: trained, sealed, opened, and asked through the port."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.bundle import open_bundle
+from models.domain import History, Kind, Step
+from models.errors import BundleInvalid
+from models.fake import HashEncoder, ManualClock
+from models.manifest import KIND_LISTWISE, sealed
+from models.popularity import Popularity
+from models.ports import Deadline
+from models.training.presets import PRESETS
+from models.training.progress import Progress, Silent
+from models.training.run import Request, Sources, train
+from models.vectors import CachedEncoder
+from stream.assemble import load_serving
+from stream.serving import Serving
+from stream.settings import Settings
+from tests import tiny_bundle, tiny_llama
+from tests.training_log import START, events, items
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_llama.write(tmp_path_factory.mktemp("llm"))
+
+
+@pytest.fixture(scope="module")
+def bundle(llm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with a listwise reranker, by the call that `weft train` makes."""
+    folder = tmp_path_factory.mktemp("training")
+    quick = PRESETS["quick"]
+    preset = dataclasses.replace(
+        quick,
+        training=dataclasses.replace(quick.training, epochs=2),
+        reader=dataclasses.replace(quick.reader, rank=4, max_tokens=6000),
+        asked_llm=40,
+    )
+    request = Request(
+        preset, "letters", split="last", llm=llm, llm_source=str(llm), reranker=KIND_LISTWISE
+    )
+    stages: list[str] = []
+
+    def bar(stage: str) -> Progress:
+        stages.append(stage)
+        return Silent()
+
+    sources = Sources("a log", items, events)
+    train(request, sources, HashEncoder(), folder / "out", folder / "work", print, bar)
+    assert stages == ["sequence model", "listwise reranker", "gate"]
+    return folder / "out"
+
+
+@pytest.fixture
+def serving(bundle: Path, llm: Path, tmp_path: Path) -> Iterator[Serving]:
+    """As a worker would serve the bundle, were its reranker given a weight."""
+    settings = Settings(
+        data_dir=tmp_path, llm=str(llm), rerank="always", rerank_weight=1.0, threads=1
+    )
+    encoder = CachedEncoder(HashEncoder(), tmp_path / "vectors.sqlite", print)
+    made = load_serving(settings, encoder, Popularity(7), print, tmp_path / "index", bundle)
+    yield made
+    made.index.close()
+    encoder.close()
+
+
+@pytest.mark.slow
+def test_its_bundle_says_what_it_is_and_what_validation_found(bundle: Path) -> None:
+    manifest = open_bundle(bundle).manifest
+    assert manifest.kind == KIND_LISTWISE
+    assert manifest.candidates == 20
+    assert manifest.reader is not None
+    assert (manifest.reader["method"], manifest.reader["layers"]) == ("lora", 0)
+    told = manifest.told.metrics["validation NDCG@10 gain by the listwise reranker"]
+    assert manifest.weight == 0 or told["low"] > 0
+    assert {name for name in manifest.files if name.startswith("reader/")} == {
+        "reader/adapter_config.json", "reader/adapter_model.safetensors", "reader/method.json",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_worker_loads_it_and_its_letters_order_the_list(serving: Serving) -> None:
+    catalogue = items()
+    serving.index.upsert(catalogue, serving.space.item_vectors(catalogue))
+    clicks = tuple(Step(Kind.CLICK, START + n, f"red-{n}") for n in range(3))
+    clock = ManualClock()
+    endless = Deadline(clock, float("inf"))
+    [made] = serving.recommender.recommend([History(clicks)], endless)
+    assert made.reranked
+    assert made.model.endswith("/listwise")
+    assert not {line.item_id for line in made.items} & {"red-0", "red-1", "red-2"}
+    late = Deadline(clock, clock() - 1)
+    [plain] = serving.recommender.recommend([History(clicks)], late)
+    assert plain.owed
+    assert [line.item_id for line in plain.items] != [line.item_id for line in made.items]
+
+
+def test_a_kind_that_is_not_known_is_refused() -> None:
+    told = tiny_bundle.described(HashEncoder(), PRESETS["quick"].sequence)
+    reader = {"llm": "tiny", "method": "lora", "llm_sha256": "0" * 64}
+    assert sealed(dataclasses.replace(told, reader=reader), {}).kind == "reader"
+    with pytest.raises(BundleInvalid, match="of the kind 'pairwise'"):
+        sealed(dataclasses.replace(told, reader={**reader, "kind": "pairwise"}), {})
