@@ -35,9 +35,11 @@ from models.training.progress import Progress
 from models.training.reader_windows import (
     Places,
     Prompts,
+    ReadBatch,
     Windows,
     batches,
     cut,
+    parts,
     read_batch,
 )
 from models.training.trained_reader import TrainedReader
@@ -149,19 +151,31 @@ class _Run(LlmRun):
         self.reader.temperature = float(1 / self.scale.detach().exp())
 
     def plan(self, epoch: int) -> list[Places]:
-        """Windows of alike lengths together."""
+        """Windows of all lengths in each step."""
         rng = np.random.default_rng([self.config.seed, epoch])
         return batches(self.windows, self.config.batch_tokens, rng)
 
     def loss(self, which: Places) -> tuple[Tensor | None, int]:
         """Of the windows' ends that ask for an item."""
-        batch = read_batch(self.prompts, self.windows, which, self.softmax.known)
-        if not len(batch.targets):
-            return None, batch.size
-        states = llm_body.states(self.reader.model, batch.tokens.to(self.device))
-        vectors = self.reader.head(states[batch.rows, batch.columns])
+        read = [
+            read_batch(self.prompts, self.windows, part, self.softmax.known)
+            for part in parts(self.windows, which)
+        ]
+        size = sum(batch.size for batch in read)
+        read = [batch for batch in read if len(batch.targets)]
+        if not read:
+            return None, size
+        vectors = torch.cat([self._vectors(batch) for batch in read])
         scale = self.scale.exp().clamp(max=1 / _LEAST_TEMPERATURE)
-        return self.softmax(vectors, scale, batch.targets, batch.events), batch.size
+        targets = torch.cat([batch.targets for batch in read])
+        events = np.concatenate([batch.events for batch in read])
+        return self.softmax(vectors, scale, targets, events), size
+
+    def _vectors(self, batch: ReadBatch) -> Tensor:
+        """Of the ends (m, d)."""
+        states = llm_body.states(self.reader.model, batch.tokens.to(self.device))
+        vectors: Tensor = self.reader.head(states[batch.rows, batch.columns])
+        return vectors
 
     def validated(self) -> float | None:
         """By the caller's own measure."""

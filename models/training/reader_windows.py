@@ -103,6 +103,10 @@ def _repeated(rows: list[int], kinds: list[int], n: int) -> bool:
     return kinds[n] == SEARCH and n + 1 < len(rows) and rows[n + 1] == rows[n]
 
 
+#: Forwards of a step, about: more pad less, and multiply smaller matrices.
+_PARTS: Final = 4
+
+
 @dataclass(frozen=True, slots=True)
 class Windows:
     """w windows: events ``starts:stops`` are read, each predicting the next; ``sizes`` in tokens.
@@ -170,17 +174,28 @@ def cut(
 
 
 def batches(windows: Windows, batch_tokens: int, rng: np.random.Generator) -> list[Places]:
-    """All windows once: of alike lengths together, the batches in an order of the generator's."""
+    """All windows once, so many tokens a step, in an order of the generator's.
+
+    Each step has short and long histories, like every other: steps on one length each learn less
+    (docs/log.md, 12).
+    """
     order = rng.permutation(len(windows))
-    order = order[np.argsort(windows.sizes[order], kind="stable")]
     found: list[Places] = []
-    begin = 0
-    for end in range(1, len(order) + 1):
-        # the next one is the longest, and all are padded to it
-        if end == len(order) or int(windows.sizes[order[end]]) * (end - begin + 1) > batch_tokens:
+    begin, total = 0, 0
+    for end, size in enumerate(windows.sizes[order].tolist()):
+        if end > begin and total + size > batch_tokens:
             found.append(order[begin:end])
-            begin = end
-    return [found[place] for place in rng.permutation(len(found))]
+            begin, total = end, 0
+        total += size
+    return [*found, order[begin:]] if len(order) else []
+
+
+def parts(windows: Windows, which: Places) -> list[Places]:
+    """One step's windows cut to runs of alike lengths, each a forward of little padding."""
+    order = which[np.argsort(windows.sizes[which], kind="stable")]
+    sizes = windows.sizes[order].tolist()
+    most = max(int(windows.sizes[which].sum()) // _PARTS, 1)
+    return [order[run] for run in alike(sizes, most)]
 
 
 def read_batch(prompts: Prompts, windows: Windows, which: Places, known: Tensor) -> ReadBatch:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,14 +22,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from models.sequence import Member, SequenceConfig, SequenceModel, gap_buckets
+from models.sequence import Member, SequenceConfig, SequenceModel
 from models.training.checkpoint import keep, kept
 from models.training.log import TrainingLog
 from models.training.progress import Progress, Silent
 from models.training.questions import Questions, Split, gains, hits, ranks
+from models.training.windows import Batch, Windows, gathered
 
 _log = logging.getLogger("weft.training")
 
+#: Grows when the same settings train another model.
+_RECIPE: Final = 2
 _ROWS: Final = 8192  # rows of the item table made at once
 _COMPONENTS: Final = 20_000  # titles whose principal components are a beginning
 _ASKED: Final = 1024  # questions encoded at once
@@ -57,70 +60,6 @@ class SequenceTraining:
     asked: int = 4000
     seed: int = 0
     pool: str = "all"
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """b windows of l steps, padded at the left with 0; ``targets`` is the row after each step."""
-
-    rows: Tensor  # (b, l)
-    kinds: Tensor
-    gaps: Tensor
-    targets: Tensor  # 0 where the next event is no item, or there is none
-
-
-class Windows:
-    """The training events cut to windows of at most ``length`` + 1; each event is a target once."""
-
-    def __init__(self, log: TrainingLog, ends: NDArray[np.int64], length: int) -> None:
-        self._log = log
-        self._length = length
-        starts, sizes = log.offsets[:-1], ends - log.offsets[:-1]
-        many = np.maximum(0, -(-(sizes - 1) // length))  # windows a shopper
-        shopper = np.repeat(np.arange(len(starts)), many)
-        nth = np.arange(len(shopper)) - np.repeat(np.cumsum(many) - many, many)
-        self.stops = ends[shopper] - nth * length
-        self.begins = np.maximum(starts[shopper], self.stops - length - 1)
-
-    def __len__(self) -> int:
-        return len(self.stops)
-
-    def batches(self, size: int, rng: np.random.Generator) -> Iterator[Batch]:
-        """All windows once, in an order of the generator's; alike lengths together."""
-        order = rng.permutation(len(self))
-        lengths = self.stops[order] - self.begins[order]
-        stretch = size * 16  # sorted within stretches: little padding, and still mixed
-        cut: list[NDArray[np.int64]] = []
-        for at in range(0, len(order), stretch):
-            part = order[at : at + stretch][np.argsort(lengths[at : at + stretch], kind="stable")]
-            cut += [part[i : i + size] for i in range(0, len(part), size)]
-        for place in rng.permutation(len(cut)):
-            yield self._batch(cut[place])
-
-    def _batch(self, which: NDArray[np.int64]) -> Batch:
-        begins, stops = self.begins[which], self.stops[which]
-        rows, kinds, gaps = gathered(self._log, begins, stops - 1, self._length)
-        after, _, _ = gathered(self._log, begins + 1, stops, self._length)
-        after[after > self._log.items] = 0  # a search is nothing to recommend
-        return Batch(rows, kinds, gaps, after)
-
-
-def gathered(
-    log: TrainingLog, starts: NDArray[np.int64], ends: NDArray[np.int64], length: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, kinds and gaps (b, l) of events ``starts:ends`` (b,), the newest ``length`` of each."""
-    starts = np.maximum(starts, ends - length)
-    width = max(int((ends - starts).max(initial=1)), 1)
-    places = ends[:, None] - width + np.arange(width)
-    inside = places >= starts[:, None]
-    places = np.where(inside, places, starts[:, None].clip(0, len(log.rows) - 1))
-    rows = np.where(inside, log.rows[places], 0).astype(np.int64)
-    kinds = np.where(inside, log.kinds[places], 0).astype(np.int64)
-    ts = np.where(inside, log.ts[places], 0)
-    gaps = np.stack([gap_buckets(row) for row in ts]) if len(ts) else np.zeros((0, width), np.int64)
-    first = inside & (np.cumsum(inside, axis=1) == 1)
-    gaps = np.where(first, 1, np.where(inside, gaps, 0))
-    return torch.from_numpy(rows), torch.from_numpy(kinds), torch.from_numpy(gaps)
 
 
 class Titles:
@@ -219,8 +158,8 @@ class Run:
                 group["lr"] = rate
         count = -(-len(self.windows) // how.batch)
         losses: list[float] = []
-        for number, batch in enumerate(self.windows.batches(how.batch, rng)):
-            losses += self.learn(batch)
+        for number, parts in enumerate(self.windows.batches(how.batch, rng)):
+            losses += self.learn(parts)
             self.progress.step(
                 self.done * count + number + 1, how.epochs * count,
                 loss=float(np.mean(losses[-50:] or [0.0])), metric=max(self.score, 0.0),
@@ -229,9 +168,9 @@ class Run:
         if self.done % how.every == 0 or self.done == how.epochs:
             self.look()
 
-    def learn(self, batch: Batch) -> list[float]:
-        """One step; its loss, or nothing where the batch asks for nothing."""
-        loss = self._loss(batch)
+    def learn(self, parts: Sequence[Batch]) -> list[float]:
+        """One step on all parts; its loss, or nothing where they ask for nothing."""
+        loss = self._loss(parts)
         if loss is None:
             return []
         for optimiser in self.optimisers:
@@ -241,20 +180,17 @@ class Run:
             optimiser.step()
         return [float(loss.detach())]
 
-    def _loss(self, batch: Batch) -> Tensor | None:
-        mask = batch.targets > 0
-        targets = batch.targets[mask]
+    def _loss(self, parts: Sequence[Batch]) -> Tensor | None:
+        targets = torch.cat([part.targets[part.targets > 0] for part in parts])
         if not len(targets):
             return None
-        positives = torch.unique(targets)
         drawn = self.pool[torch.randint(len(self.pool), (self.how.negatives,))]
-        candidates = torch.unique(torch.cat([positives, drawn]))
-        rows = torch.unique(torch.cat([batch.rows.flatten(), candidates]))
+        candidates = torch.unique(torch.cat([targets, drawn]))
+        rows = torch.unique(torch.cat([*(part.rows.flatten() for part in parts), candidates]))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             known = torch.where(rows <= self.log.items, rows, 0)  # a query is its text alone
             table = self.member.mixup(known, self.titles(rows)) * (rows > 0)[:, None]
-            inputs = F.embedding(torch.searchsorted(rows, batch.rows), table)
-            states = self.member.states(inputs, batch.kinds, batch.gaps)[mask]
+            states = torch.cat([self._states(part, rows, table) for part in parts])
             if self.member.config.mixup.strategy == "beta":  # other weights on the other side
                 table = self.member.mixup(known, self.titles(rows))
             chosen = F.embedding(torch.searchsorted(rows, candidates), table)
@@ -263,6 +199,12 @@ class Run:
         if self.how.correction:
             logits = logits - self.how.correction * self._log_chance(candidates, len(targets))
         return F.cross_entropy(logits, torch.searchsorted(candidates, targets))
+
+    def _states(self, part: Batch, rows: Tensor, table: Tensor) -> Tensor:
+        """After each step (m, d) that has a target; ``table`` holds the vectors of ``rows``."""
+        inputs = F.embedding(torch.searchsorted(rows, part.rows), table)
+        states: Tensor = self.member.states(inputs, part.kinds, part.gaps)
+        return states[part.targets > 0]
 
     def _log_chance(self, candidates: Tensor, targets: int) -> Tensor:
         """Log of each candidate's chance (c,) to be among this step's."""
@@ -305,7 +247,7 @@ def training_key(
     log: TrainingLog, split: Split, config: SequenceConfig, how: SequenceTraining
 ) -> str:
     """A name for one training: another log, split or setting has another."""
-    told = [log.summary.fingerprint, split.words, config.to_json(), asdict(how)]
+    told = [_RECIPE, log.summary.fingerprint, split.words, config.to_json(), asdict(how)]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

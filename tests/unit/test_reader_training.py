@@ -17,7 +17,7 @@ from models.training.checkpoint import kept
 from models.training.log import TrainingLog
 from models.training.negatives import Contrast, Hard, Loss, mined
 from models.training.reader import ReaderConfig, train_reader, untrained
-from models.training.reader_windows import Places, Prompts, batches, cut, read_batch
+from models.training.reader_windows import Places, Prompts, batches, cut, parts, read_batch
 from models.training.trained_reader import (
     TrainedReader,
     load_reader,
@@ -218,12 +218,15 @@ def test_a_state_is_read_at_the_end_of_its_line(log: TrainingLog, llm: Path) -> 
     assert set(batch.tokens[batch.rows, batch.columns].tolist()) == {newline}
 
 
-def test_batches_hold_their_tokens_and_pad_little(log: TrainingLog, llm: Path) -> None:
+def test_steps_hold_their_tokens_and_their_parts_pad_little(log: TrainingLog, llm: Path) -> None:
     windows = cut(prompts(log, llm), log.offsets[1:], np.arange(log.shoppers))
-    found = batches(windows, 256, np.random.default_rng(0))
+    found = batches(windows, 1024, np.random.default_rng(0))
     assert sorted(np.concatenate(found).tolist()) == list(range(len(windows)))
-    cells = [int(windows.sizes[which].max()) * len(which) for which in found]
-    assert max(cells) <= 256
+    assert max(int(windows.sizes[which].sum()) for which in found) <= 1024
+    cut_up = [parts(windows, which) for which in found]
+    for which, runs in zip(found, cut_up, strict=True):
+        assert sorted(np.concatenate(runs).tolist()) == sorted(which.tolist())
+    cells = [int(windows.sizes[run].max()) * len(run) for runs in cut_up for run in runs]
     assert sum(cells) < 1.25 * windows.tokens
 
 

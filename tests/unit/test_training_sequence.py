@@ -1,27 +1,28 @@
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from models.domain import Kind
 from models.mixup import STRATEGIES, MixUpConfig
 from models.sequence import SequenceConfig
 from models.training import sequence
 from models.training.gate import choose_shares, choose_weight, fused
-from models.training.log import TrainingLog
+from models.training.log import Logged, TrainingLog, prepare
 from models.training.progress import Silent
 from models.training.questions import Questions, gains, hits, last_events, ranks
 from models.training.sequence import (
     SequenceTraining,
     Titles,
-    Windows,
     counted,
     evaluate,
-    gathered,
     train_member,
 )
-from tests.training_log import small_log
+from models.training.windows import Windows, gathered
+from tests.training_log import DAY, PER_COLOUR, START, encode, items, small_log
 
 CONFIG = SequenceConfig(
     MixUpConfig("average", title_dim=4, dim=16, hidden=8), length=5, heads=2, dropout=0.1
@@ -90,7 +91,8 @@ def test_each_training_event_but_the_first_is_a_target_once(log: TrainingLog) ->
     windows = Windows(log, ends, length=2)  # shorter than a history: several windows each
     found = [
         batch.targets[batch.targets > 0].tolist()
-        for batch in windows.batches(7, np.random.default_rng(0))
+        for parts in windows.batches(7, np.random.default_rng(0))
+        for batch in parts
     ]
     bounds = zip(log.offsets[:-1], ends, strict=True)
     wanted = [row for start, end in bounds for row in log.rows[start + 1 : end].tolist()]
@@ -100,10 +102,24 @@ def test_each_training_event_but_the_first_is_a_target_once(log: TrainingLog) ->
 def test_a_target_follows_its_row(log: TrainingLog) -> None:
     windows = Windows(log, log.offsets[1:], length=4)
     follows = {(int(a), int(b)) for a, b in zip(log.rows[:-1], log.rows[1:], strict=True)}
-    for batch in windows.batches(8, np.random.default_rng(0)):
+    for batch in chain.from_iterable(windows.batches(8, np.random.default_rng(0))):
         inside = (batch.rows > 0) & (batch.targets > 0)
         pairs = zip(batch.rows[inside].tolist(), batch.targets[inside].tolist(), strict=True)
         assert set(pairs) <= follows
+
+
+def test_every_step_has_short_and_long_histories(tmp_path: Path) -> None:
+    """Steps on one length each lose a tenth of what is found (docs/log.md, 12)."""
+    rows = [
+        Logged(f"u{n}", START + day * DAY, Kind.CLICK, f"red-{day % PER_COLOUR}")
+        for n in range(64)
+        for day in range(3 if n % 2 else 15)
+    ]
+    log = prepare(tmp_path / "mixed", items(), rows, encode)
+    for parts in Windows(log, log.offsets[1:], length=20).batches(32, np.random.default_rng(0)):
+        widths = [batch.rows.shape[1] for batch in parts]
+        assert min(widths) == 2, "alike lengths go together, without padding"
+        assert max(widths) == 14, "and the step has both"
 
 
 def test_the_newest_steps_are_read_and_padded_at_the_left(log: TrainingLog) -> None:
