@@ -26,6 +26,11 @@ def popular(days: int) -> str:
     return f"popular {spans.get(days, f'in the last {days} days')}"
 
 
+def led_to(query: str, count: int) -> str:
+    """The reason of an item that was chosen ``count`` times after searches like the shopper's."""
+    return f'others who searched for "{_short(query)}" or the like chose this {count} times'
+
+
 def grounded(
     found: Sequence[str],
     known: Signals,

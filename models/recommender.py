@@ -28,6 +28,7 @@ from models.ports import (
     Space,
     Stored,
 )
+from models.query_memory import QueryMemory, Remembered, raised, recent_query
 from models.retrieval import signals
 
 _log = logging.getLogger("weft.recommender")
@@ -48,6 +49,8 @@ class _Draft:
 
     history: History
     vector: FloatArray | None  # (d,), what to search for
+    query: str = ""  # the recent one, if any
+    remembered: Mapping[str, Remembered] = field(default_factory=dict)  # what it led to, by item
     candidates: tuple[Item, ...] = ()
     scores: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))  # (candidates,)
     seen: list[_Scored] = field(default_factory=list)
@@ -78,7 +81,8 @@ class _Known:
 class Recommender:
     """Composes the parts. ``weight`` is the LLM's share in the order; at 0 it is not asked.
 
-    The reranker scores ``candidates`` items for a list of ``list_size``.
+    The reranker scores ``candidates`` items for a list of ``list_size``. Of a shopper with a recent
+    search, what the ``memory`` knows of it joins the candidates and is raised among them.
     """
 
     def __init__(
@@ -90,10 +94,12 @@ class Recommender:
         weight: float,
         list_size: int,
         candidates: int,
+        memory: QueryMemory | None = None,
     ) -> None:
         self._index = index
         self._space = space
         self._popularity = popularity
+        self._memory = memory
         self._reranker = reranker if weight > 0 else None
         self._weight = weight
         self._list_size = list_size
@@ -111,20 +117,32 @@ class Recommender:
         A list is shorter than ``list_size`` only where the index has no more to show.
         Raises ``IndexUnavailable`` (retry).
         """
-        ids = (step.item_id for history in histories for step in history.steps)
+        led = self._recalled(histories)
+        ids = [step.item_id for history in histories for step in history.steps]
+        ids += [each.item_id for items in led.values() for each in items]
         known = _Known(self._index.get(_unique(ids)))
         known.queries = self._space.query_vectors(
             _unique(step.query for history in histories for step in history.steps)
         )
         vectors = self._space.shopper_vectors(histories, known.vectors, known.queries)
         drafts = [_Draft(h, vector) for h, vector in zip(histories, vectors, strict=True)]
-        self._retrieve([draft for draft in drafts if draft.vector is not None])
+        for draft in drafts:
+            draft.query = recent_query(draft.history.steps) or ""
+            draft.remembered = {each.item_id: each for each in led.get(draft.query, ())}
+        self._retrieve([draft for draft in drafts if draft.vector is not None], known)
         self._rerank(drafts, known, deadline)
         self._order(drafts)
         self._fill([draft for draft in drafts if len(draft.lines) < self._list_size])
         return self._explained(drafts, known)
 
-    def _retrieve(self, drafts: Sequence[_Draft]) -> None:
+    def _recalled(self, histories: Sequence[History]) -> Mapping[str, Sequence[Remembered]]:
+        """What the recent searches led to, by query."""
+        if self._memory is None:
+            return {}
+        queries = _unique(recent_query(history.steps) for history in histories)
+        return self._memory.recall(queries, self._list_size)
+
+    def _retrieve(self, drafts: Sequence[_Draft], known: _Known) -> None:
         """The nearest items that the rules let through become the candidates."""
         if not drafts:
             return
@@ -133,6 +151,8 @@ class Recommender:
         vectors = np.stack([draft.vector for draft in drafts if draft.vector is not None])
         found = self._index.search(vectors, self._pool + min(avoided, _SPARE))
         for draft, looked_at, hits in zip(drafts, seen, found, strict=True):
+            if draft.remembered and draft.vector is not None:
+                hits = raised(hits, list(draft.remembered.values()), known.stored, draft.vector)
             items = [hit.item for hit in hits]
             allowed = rules.permitted(items, draft.history.bought)
             new, again = rules.split_by_seen(items, allowed, looked_at)
@@ -228,6 +248,10 @@ class Recommender:
         if own and (told := signals(steps, known.vectors, known.queries)) is not None:
             ids = [line.item_id for line in own]
             words = reasons.grounded(ids, told, steps, known.stored)
+            looked_at = rules.seen(draft.history)
+            for n, item_id in enumerate(ids):
+                if item_id in draft.remembered and item_id not in looked_at:
+                    words[n] = reasons.led_to(draft.query, draft.remembered[item_id].count)
             own = [replace(line, reason=why) for line, why in zip(own, words, strict=True)]
         rest = [line for line in draft.lines if line.source != RETRIEVAL]
         model = self._space.label

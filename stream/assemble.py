@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from models.fusion import GATE_WEIGHT
 from models.popularity import Popularity
 from models.ports import Reranker, Space
+from models.query_memory import QueryMemory
 from models.recommender import Recommender
 from models.vectors import CachedEncoder
 from models.zero_shot import ZeroShotSpace
@@ -33,6 +34,7 @@ class Parts:
     encoder: CachedEncoder
     popularity: Popularity
     live: Live
+    memory: QueryMemory | None = None
 
     @property
     def space(self) -> Space:
@@ -68,12 +70,15 @@ def assemble(
         say,
     )
     popularity = Popularity(settings.popularity_days)
+    memory = QueryMemory(encoder)
     try:
-        first = load_serving(settings, encoder, popularity, say, index_folder, bundle)
+        first = load_serving(
+            settings, encoder, popularity, say, index_folder, bundle, memory=memory
+        )
     except BaseException:
         encoder.close()
         raise
-    return Parts(encoder, popularity, Live(first))
+    return Parts(encoder, popularity, Live(first), memory)
 
 
 def load_serving(
@@ -83,6 +88,8 @@ def load_serving(
     say: Say,
     index_folder: Path | None = None,
     bundle: Path | None = None,
+    *,
+    memory: QueryMemory | None = None,
 ) -> Serving:
     """The space of a bundle (or the zero-shot one), with its index opened and its LLM loaded.
 
@@ -105,7 +112,7 @@ def load_serving(
     bundle_id = opened.id if opened else ""
     index = open_index(settings, space, folder_of(settings, index_folder, bundle_id), bundle_id)
     recommender = Recommender(
-        index, space, popularity, reranker, weight, settings.list_size, candidates
+        index, space, popularity, reranker, weight, settings.list_size, candidates, memory
     )
     label = opened.label if opened else space.label
     return Serving(bundle_id, label, bundle, space, index, recommender, weight)

@@ -21,6 +21,7 @@ from models.domain import History, Recommendation
 from models.errors import BadMessage, RetryLater, WrongPartition
 from models.popularity import Popularity
 from models.ports import Deadline
+from models.query_memory import QueryMemory
 from stream.backlog import Backlog
 from stream.contracts import (
     AsOf,
@@ -113,6 +114,7 @@ class ShopperProcessor:
         delivery: Delivery,
         partitions: int,
         clock: Callable[[], float] = time.time,
+        memory: QueryMemory | None = None,
     ) -> None:
         self.counters = Counters()
         self._settings = settings
@@ -120,6 +122,7 @@ class ShopperProcessor:
         self._table = table
         self._recommender = recommender
         self._popularity = popularity
+        self._memory = memory
         self._delivery = delivery
         self._partitions = partitions
         self._clock = clock
@@ -173,6 +176,9 @@ class ShopperProcessor:
             self.counters.erased += 1
         elif applied is Applied.NEW and event.item_id is not None:
             self._popularity.add(event.item_id, event.ts)
+            query = state.led_by(arrival.topic, arrival.offset, event.ts)
+            if query and self._memory is not None:
+                self._memory.add(query, event.item_id, event.ts)
         self._pending.due[key] = _Due(arrival.partition, state, event.kind.value)
 
     def _partition_of(self, key: bytes) -> int:
@@ -316,15 +322,20 @@ class ShopperProcessor:
             self._delivering.release()
 
     async def recovered(self) -> None:
-        """Rebuilds from the recovered table what is derived from it: popularity and backlog."""
+        """Rebuilds what is derived from the recovered table: popularity, query memory, backlog."""
         epoch = self._epoch
         self._popularity.clear()
+        if self._memory is not None:
+            self._memory.clear()
         self._backlog.clear()
         for count, (key, value) in enumerate(list(self._table.items())):
             state = loads(value)
             for ts, _rank, _offset, _kind, item_id, _query in state.rows:
                 if item_id is not None:
                     self._popularity.add(item_id, ts)
+            if self._memory is not None:
+                for query, item_id, ts in state.led():
+                    self._memory.add(query, item_id, ts)
             self._queue_if_due(key, state)
             if count % 200 == 0:  # the loop has heartbeats to send
                 await asyncio.sleep(0)

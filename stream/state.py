@@ -9,6 +9,7 @@ is delivered again changes nothing: ``offsets`` names, per source topic, the las
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -17,6 +18,7 @@ import orjson
 
 from models.domain import History, Kind, Step
 from models.errors import UnreadableState
+from models.query_memory import FOLLOWED_STEPS, leading_query
 from stream.contracts import EventKind, ShopperEvent
 from stream.topics import SHOPPER_TOPICS
 
@@ -100,6 +102,24 @@ class ShopperState:
             tuple(Step(Kind(row[3]), row[0], row[4], row[5]) for row in self.rows),
             frozenset(row[3] for row in self.bought),
         )
+
+    def led_by(self, topic: str, offset: int, ts: int) -> str | None:
+        """The query that led to the step of this record, None without one or without the step."""
+        place = (ts, _TOPIC_RANK[topic], offset)
+        at = bisect_left(self.rows, place, key=lambda row: row[:3])
+        there = at < len(self.rows) and self.rows[at][:3] == place
+        return self._leading(at) if there else None
+
+    def led(self) -> Iterator[tuple[str, str, int]]:
+        """(query, item_id, ts) of each step that a query led to."""
+        for at, row in enumerate(self.rows):
+            if row[4] is not None and (query := self._leading(at)):
+                yield query, row[4], row[0]
+
+    def _leading(self, at: int) -> str | None:
+        rows = self.rows[max(0, at - FOLLOWED_STEPS) : at + 1]
+        *before, step = (Step(Kind(row[3]), row[0], row[4], row[5]) for row in rows)
+        return leading_query(step, before)
 
     def dumps(self) -> bytes:
         """The record of the changelog."""

@@ -94,8 +94,9 @@ class Worker:
         """The serving of a bundle, beside the one that is live; see ``stream.switch.Host``."""
         parts = self.parts
         return load_serving(
-            self.settings, parts.encoder, parts.popularity, _log.info, self._index_folder, bundle
-        )
+            self.settings, parts.encoder, parts.popularity, _log.info, self._index_folder, bundle,
+            memory=parts.memory,
+        )  # fmt: skip
 
     def fill(self, serving: Serving, *, heard: bool) -> Filling:
         """Its feed, not started yet; see ``stream.switch.Host``."""
@@ -132,6 +133,7 @@ class Worker:
             self.parts.popularity,
             delivery,
             layout.partitions,
+            memory=self.parts.memory,
         )
         self.app.attach(self.shoppers, KafkaGapReader(config))
         self._stack.push_async_callback(asyncio.to_thread, self.shoppers.close)
