@@ -92,7 +92,7 @@ def test_a_training_that_was_killed_ends_in_the_same_weights(
         with pytest.raises(KeyboardInterrupt):
             train(log, llm, tmp_path / "killed", until=until)
     resumed, rest = train(log, llm, tmp_path / "killed")
-    assert 0 < len(rest.steps) < half
+    assert 0 < len(rest.steps) <= half
     assert rest.steps[-1] == told.steps[-1]
     assert whole.temperature == resumed.temperature
     after = weights(resumed)
