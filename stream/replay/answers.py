@@ -58,6 +58,7 @@ class Answers:
         self.folder = folder
         self.lists: NDArray[np.int32] = _opened(folder / "lists.npy", np.int32, (q, KEPT), 0)
         self.ranks: NDArray[np.float32] = _opened(folder / "ranks.npy", np.float32, (t,), np.inf)
+        self.tied: NDArray[np.uint8] = _opened(folder / "tied.npy", np.uint8, (t,), 0)
         self.ms: NDArray[np.float32] = _opened(folder / "ms.npy", np.float32, (q,), np.nan)
         self.reranked: NDArray[np.uint8] = _opened(folder / "reranked.npy", np.uint8, (q,), 0)
         self.answered: NDArray[np.uint8] = _opened(folder / "answered.npy", np.uint8, (q,), 0)
@@ -71,14 +72,16 @@ class Answers:
         targets = self._baskets.targets[start:end]
         for place, target in enumerate(targets, int(start)):
             found = np.flatnonzero(shown.rows == target)
-            self.ranks[place] = shown.places[found[0]] if len(found) else np.inf
+            rank = shown.places[found[0]] if len(found) else np.inf
+            self.ranks[place] = rank
+            self.tied[place] = (shown.places == rank).sum() > 1
         self.ms[question] = shown.ms
         self.reranked[question] = shown.reranked
         self.answered[question] = 1
 
     def flush(self) -> None:
         """To the disk."""
-        for column in (self.lists, self.ranks, self.ms, self.reranked, self.answered):
+        for column in (self.lists, self.ranks, self.tied, self.ms, self.reranked, self.answered):
             if isinstance(column, np.memmap):
                 column.flush()
 

@@ -28,7 +28,6 @@ from stream.replay.stage import Stage
 
 #: Events a batch while nothing is asked: each shopper gets one list a batch.
 _WARM_UP: Final = 50_000
-#: Seconds between two checkpoints.
 _CHECKPOINT: Final = 30.0
 
 #: (events done, of all); the place in the order up to which all is applied.
@@ -59,7 +58,10 @@ class Plan:
 
 @dataclass(slots=True)
 class Driver:
-    """One pass over a plan, from the ``place`` of a checkpoint on (0: from the start)."""
+    """One pass over a plan, from the ``place`` of a checkpoint on (0: from the start).
+
+    ``every``: seconds between two checkpoints.
+    """
 
     plan: Plan
     stage: Stage
@@ -67,6 +69,7 @@ class Driver:
     checkpoint: Checkpoint
     progress: Progress
     place: int = 0
+    every: float = _CHECKPOINT
     _entered: int = 0
     _waiting: list[tuple[int, Record]] = field(default_factory=list)
     _shoppers: set[int] = field(default_factory=set)
@@ -171,7 +174,7 @@ class Driver:
         self._keep()
 
     def _keep(self, *, now: bool = False) -> None:
-        if now or time.monotonic() - self._kept_at > _CHECKPOINT:
+        if now or time.monotonic() - self._kept_at > self.every:
             self.answers.flush()
             self.checkpoint(self.place)
             self._kept_at = time.monotonic()

@@ -1,0 +1,138 @@
+"""A small shop for the tests of replay: its log on disk, and the live processors around fakes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from models.domain import Kind
+from models.fake import HashEncoder, MemoryIndex
+from models.popularity import Popularity
+from models.recommender import Recommender
+from models.training.log import Logged, TrainingLog, prepare
+from models.zero_shot import ZeroShotSpace
+from stream import settings as weft_settings
+from stream.assemble import Parts
+from stream.contracts import decode_product, decode_shopper, encode_row
+from stream.delivery import Record
+from stream.publish import TOPIC_OF_TYPE, Entry
+from stream.replay import protocols
+from stream.replay.answers import KEPT, Answers
+from stream.replay.driver import Driver, Plan
+from stream.replay.prepare import UNDATED
+from stream.replay.protocols import Asked
+from stream.replay.spool import Spool, spooled
+from stream.replay.stage import InProcess
+from stream.replay.store import Store
+from stream.serving import Live, Serving
+from stream.topics import PRODUCTS
+
+DAY = 86_400_000
+START = 1_600_000_000_000 // DAY * DAY
+NOW = START + 10_000 * DAY
+
+#: (type, user, item, day)
+Row = tuple[str, str, str, int]
+
+
+@dataclass
+class ReplayShop:
+    """Items are (id, title) or (id, title, day of entry)."""
+
+    folder: Path
+    items: Sequence[tuple[Any, ...]]
+    rows: Sequence[Row]
+    log: TrainingLog = field(init=False)
+    spool: Spool = field(init=False)
+
+    def __post_init__(self) -> None:
+        entries = list(self.entries())
+        self.encoder = HashEncoder()
+        self.products = sorted(self._products(), key=lambda entry: entry.ts)
+        self.log = prepare(
+            self.folder / "log",
+            (decode_product(e.record.key, e.record.value, NOW) for e in self.products),  # type: ignore[misc]
+            (logged(entry) for entry in entries),
+            self.encoder.encode,
+        )
+        self.spool = spooled(self.folder / "spool", "shop", lambda: entries)
+
+    def entries(self) -> Iterable[Entry]:
+        for kind, user, item, day in self.rows:
+            row = {"user_id": user, "item_id": item, "ts": START + day * DAY}
+            topic = TOPIC_OF_TYPE[kind]
+            key, value = encode_row(topic, row, NOW)
+            yield Entry(row["ts"], Record(topic, key, value))
+
+    def _products(self) -> Iterable[Entry]:
+        for item_id, title, *day in self.items:
+            ts = START + day[0] * DAY if day else UNDATED
+            key, value = encode_row(PRODUCTS, {"item_id": item_id, "title": title, "ts": ts}, NOW)
+            yield Entry(ts, Record(PRODUCTS, key, value))
+
+    def play(
+        self, asked: Asked, work: Path, *, batch: int = 256, list_size: int = KEPT,
+        stop_at: int | None = None,
+    ) -> Answers:  # fmt: skip
+        """One pass; with ``stop_at`` it is cut off when so many checkpoints were made."""
+        return asyncio.run(self._play(asked, work, batch, list_size, stop_at))
+
+    async def _play(
+        self, asked: Asked, work: Path, batch: int, list_size: int, stop_at: int | None
+    ) -> Answers:
+        settings = weft_settings.load({}, data_dir=work, list_size=list_size, partitions=1)
+        popularity, index = Popularity(7), MemoryIndex()
+        recommender = Recommender(
+            index, ZeroShotSpace(self.encoder), popularity, None, 0.0, list_size, list_size
+        )
+        serving = Serving("", "fake", None, ZeroShotSpace(self.encoder), index, recommender, 0.0)  # type: ignore[arg-type]
+        parts = Parts(self.encoder, popularity, Live(serving))  # type: ignore[arg-type]
+        rows = {item_id: row for row, item_id in enumerate(self.log.item_ids, 1)}
+        store = Store(work / "store.sqlite")
+        if (told := store.mark("popularity")) is not None:
+            popularity.restore(told.decode())
+        made = 0
+
+        def checkpoint(place: int) -> None:
+            nonlocal made
+            store.checkpoint(popularity=popularity.dump().encode(), place=b"%d" % place)
+            made += 1
+            if made == stop_at:
+                raise KeyboardInterrupt
+
+        answers = Answers(work / "answers", asked.baskets)
+        stage = InProcess(settings, parts, store, rows)
+        plan = Plan(
+            self.spool, self.log, asked.baskets, self.products, asked.until, batch,
+            protocols.held_out(asked, self.log, self.spool), None,
+            protocols.grouped(asked, self.spool, None),
+        )  # fmt: skip
+        place = int(store.mark("place") or b"0")
+        driver = Driver(plan, stage, answers, checkpoint, lambda _done, _all: None, place)
+        if stop_at is not None:
+            driver.every = 0.0
+        try:
+            await driver.run()
+        finally:
+            await stage.stop()
+            store.close()
+        return answers
+
+    def listed(self, answers: Answers, question: int) -> list[str]:
+        """The ids of one answer."""
+        ids = self.log.item_ids
+        return [ids[row - 1] for row in answers.lists[question].tolist() if row]
+
+
+def logged(entry: Entry) -> Logged:
+    """As training reads it."""
+    event = decode_shopper(entry.record.topic, entry.record.key, entry.record.value, NOW)
+    return Logged(event.user_id, event.ts, Kind(event.kind.value), event.item_id, event.query)
+
+
+def titles(count: int) -> list[tuple[str, str]]:
+    """Items whose titles share words in fives."""
+    return [(f"i{n}", f"colour{n % 5} cut{n % 3} thing{n}") for n in range(count)]
