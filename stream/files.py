@@ -1,7 +1,8 @@
-"""Rows from a file: JSON Lines or CSV with a header, plain or .gz, read as a stream.
+"""Rows from a file: JSON Lines, CSV with a header (both plain or .gz) or Parquet, as a stream.
 
 A row that cannot be read is set aside, counted and shown at the end; a file that cannot be read
-at all is ``InvalidFile``. Memory is bounded by one line of at most 1 MiB.
+at all is ``InvalidFile``. Memory is bounded by one line of at most 1 MiB, or by a few thousand
+rows and a page a column of a Parquet file. A column map (``stream.columns``) names the fields.
 """
 
 from __future__ import annotations
@@ -10,24 +11,26 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 
 from models.errors import InvalidFile
+from stream.columns import Columns, require
 from stream.fields import Flag, Json, Object, Text
+from stream.parquet import PARQUET, ParquetRows
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 _LINE: Final = 1 << 20
 _SHOWN: Final = 5
 _FLAGS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _OTHERS: Final = {
-    b"PAR1": "a Parquet file: write it as JSON Lines, e.g. "
-    "python -c \"import pandas; pandas.read_parquet('F').to_json('F.jsonl', "
-    "orient='records', lines=True)\"",
     b"PK\x03\x04": "a ZIP archive: unpack it first",
     b"\xff\xfe": "UTF-16: write it as UTF-8, e.g. iconv -f UTF-16 -t UTF-8",
     b"\xfe\xff": "UTF-16: write it as UTF-8, e.g. iconv -f UTF-16 -t UTF-8",
@@ -58,15 +61,48 @@ class Aside:
             self.first.append(f"line {line}: {words}")
 
 
+def json_value(line: bytes) -> Any:
+    """A line's JSON. Raises ``ValueError`` in words."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a file that others publish looks like, where that differs from Weft's own.
+
+    ``header``: the columns of CSV without a first line of names; ``needs``: columns that CSV and
+    Parquet must have; ``parse``: a line's object where it is not JSON, ``ValueError`` if it is not.
+    """
+
+    header: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    parse: Callable[[bytes], Any] = json_value
+
+
+_PLAIN: Final = Shape()
+
+
 class RowFile:
     """An open file of rows; iterating yields (line number, row). Use it as a context manager.
 
     ``texts`` is true for CSV, where every value is text: ``typed`` gives them their types.
+    ``columns`` maps the file's columns to fields. Raises ``InvalidFile``.
     """
 
-    def __init__(self, path: Path, strict: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        strict: bool = False,
+        columns: Columns | None = None,
+        shape: Shape = _PLAIN,
+    ) -> None:
         self.aside = Aside(path, strict)
         self._path = path
+        self._columns = columns
+        self._shape = shape
         try:
             if path.is_dir():
                 raise InvalidFile(f"{path} is a folder: name one of its files")
@@ -75,10 +111,17 @@ class RowFile:
             raise InvalidFile(f"cannot read {path}: {error.strerror}") from error
         self.size = path.stat().st_size
         self._lines: io.BufferedReader | gzip.GzipFile = self._raw
+        self._parquet: ParquetRows | None = None
         try:
-            if self._peek().startswith(b"\x1f\x8b"):
+            start = self._peek()
+            if start.startswith(b"\x1f\x8b"):
                 self._lines = gzip.GzipFile(fileobj=self._raw)
-            self.texts = self._is_csv()
+                start = self._peek()
+                if start.startswith(PARQUET):
+                    raise InvalidFile(f"{path} is a Parquet file in gzip: unpack it first")
+            elif start.startswith(PARQUET):
+                self._parquet = ParquetRows(path, self._raw)
+            self.texts = self._parquet is None and self._is_csv(start)
         except InvalidFile:
             self._raw.close()
             raise
@@ -98,19 +141,47 @@ class RowFile:
     @property
     def position(self) -> int:
         """Bytes of the file that were read, of ``size``; compressed ones where it is compressed."""
+        if self._parquet is not None:
+            return int(self.size * self._parquet.share)
         return 0 if self._raw.closed else self._raw.tell()
 
     def __iter__(self) -> Iterator[tuple[int, Json]]:
-        return self._csv() if self.texts else self._json()
+        if self._parquet is not None:
+            rows = self._parquet.rows(self.aside.add)
+            return self._mapped(rows, self._parquet.names, self._parquet.timed)
+        if self.texts:
+            return self._csv()
+        return self._json() if self._columns is None else self._mapped(self._json(), None, ())
+
+    def _mapped(
+        self, rows: Iterator[tuple[int, Json]], names: list[str] | None, timed: Collection[str]
+    ) -> Iterator[tuple[int, Json]]:
+        """The rows with the column map's fields; says which columns are missing."""
+        if names is not None:
+            require(self._shape.needs, names, self._path)
+        if self._columns is None:
+            yield from rows
+            return
+        mapper = self._columns.mapper(names, timed, self._path)
+        first = names is None
+        for number, row in rows:
+            if first:
+                self._columns.look(row, self._path)
+                first = False
+            try:
+                yield number, mapper(row)
+            except ValueError as error:
+                self.aside.add(number, str(error))
 
     def _json(self) -> Iterator[tuple[int, Json]]:
+        parse = self._shape.parse
         for number, line in self._numbered():
             if not line.strip():
                 continue
             try:
-                row = orjson.loads(line)
-            except orjson.JSONDecodeError as error:
-                self.aside.add(number, f"not JSON: {error}")
+                row = parse(line)
+            except ValueError as error:
+                self.aside.add(number, str(error))
                 continue
             if isinstance(row, dict):
                 yield number, row
@@ -121,7 +192,10 @@ class RowFile:
         # Bytes that are not UTF-8 become surrogates, so that one bad row does not end the file.
         texts = (line.decode("utf-8", "surrogateescape") for _, line in self._numbered())
         reader = csv.reader(texts)
-        header = self._header(reader)
+        header = list(self._shape.header) or self._header(reader)
+        return self._mapped(self._cells(reader, header), header, ())
+
+    def _cells(self, reader: Reader, header: list[str]) -> Iterator[tuple[int, Json]]:
         while True:
             try:
                 cells = next(reader)
@@ -140,8 +214,13 @@ class RowFile:
             else:
                 yield reader.line_num, dict(zip(header, cells, strict=True))
 
-    def _header(self, reader: Iterator[list[str]]) -> list[str]:
-        header = [name.strip() for name in next(reader, [])]
+    def _header(self, reader: Reader) -> list[str]:
+        try:
+            header = [name.strip() for name in next(reader, [])]
+        except csv.Error as error:
+            raise InvalidFile(f"{self._path}, its first line: not CSV: {error}") from error
+        if any(map(_has_surrogates, header)):
+            raise InvalidFile(f"{self._path}: its first line is not UTF-8")
         if not all(header) or len(set(header)) < len(header) or not header:
             raise InvalidFile(
                 f"{self._path}: the first line must name each column once, e.g. item_id,title,ts"
@@ -165,9 +244,9 @@ class RowFile:
     def _read(self) -> bytes:
         return self._guarded(lambda: self._lines.readline(_LINE + 1))
 
-    def _is_csv(self) -> bool:
+    def _is_csv(self, start: bytes) -> bool:
         """By what the file begins with, then by its name."""
-        start = self._peek().removeprefix(b"\xef\xbb\xbf").lstrip()
+        start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
         for mark, words in _OTHERS.items():
             if start.startswith(mark):
                 raise InvalidFile(f"{self._path} is {words}")
@@ -196,7 +275,8 @@ def typed(row: Json, shape: Object) -> Json:
         cell = row.get(entry.name)
         if cell is None or (cell == "" and not entry.required):
             continue
-        result[entry.name] = cell if isinstance(entry.kind, Text) else _read(cell, entry.kind)
+        done = isinstance(entry.kind, Text) or type(cell) is not str  # a column map read it
+        result[entry.name] = cell if done else _read(cell, entry.kind)
     return result
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from models.domain import Item, Kind
 from models.training.log import Logged
 from models.training.run import Sources
+from stream.columns import Columns
 from stream.contracts import EventKind, decode_product, decode_shopper
 from stream.files import RowFile
 from stream.publish import event_entries, now_ms, product_entries
@@ -21,16 +22,23 @@ _KINDS = {
 }
 
 
-def sources(catalog: Path, events: Path, done: Callable[[RowFile], None]) -> Sources:
+def sources(
+    catalog: Path,
+    events: Path,
+    done: Callable[[RowFile], None],
+    catalog_columns: Columns | None = None,
+    event_columns: Columns | None = None,
+) -> Sources:
     """Both files; ``done`` hears of each when it has been read, with what was set aside.
 
-    Raises ``InvalidFile``.
+    The maps say which of their columns is which field. Raises ``InvalidFile``.
     """
     for file in (catalog, events):
         RowFile(file).__exit__(None, None, None)  # says at once what cannot be opened
+    maps = "".join(f" {each}" for each in (catalog_columns, event_columns) if each is not None)
 
     def items() -> Iterator[Item]:
-        with RowFile(catalog) as rows:
+        with RowFile(catalog, columns=catalog_columns) as rows:
             for entry in product_entries(rows, TopicNames()):
                 decoded = decode_product(entry.record.key, entry.record.value, now_ms())
                 if isinstance(decoded, Item):
@@ -38,7 +46,7 @@ def sources(catalog: Path, events: Path, done: Callable[[RowFile], None]) -> Sou
             done(rows)
 
     def logged() -> Iterator[Logged]:
-        with RowFile(events) as rows:
+        with RowFile(events, columns=event_columns) as rows:
             for entry in event_entries(rows, TopicNames()):
                 event = decode_shopper(
                     entry.record.topic, entry.record.key, entry.record.value, now_ms()
@@ -47,7 +55,7 @@ def sources(catalog: Path, events: Path, done: Callable[[RowFile], None]) -> Sou
                     yield Logged(event.user_id, event.ts, kind, event.item_id, event.query)
             done(rows)
 
-    return Sources(f"{_sum(catalog)} {_sum(events)}", items, logged)
+    return Sources(f"{_sum(catalog)} {_sum(events)}{maps}", items, logged)
 
 
 def _sum(file: Path) -> str:

@@ -21,27 +21,35 @@ def command() -> None:
 
 @command.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--columns", help="Which column is which field: item_id=sku,title=name,ts=added:date."
+)
 @click.option("--strict", is_flag=True, help="Stop at the first row that cannot be used.")
-def publish(file: Path, strict: bool) -> None:
+def publish(file: Path, columns: str | None, strict: bool) -> None:
     """Publish every row of FILE as a product.
 
-    FILE is JSON Lines or CSV with a header, plain or .gz: item_id and title, and where there are
-    any ts (epoch ms; else the time of publishing), category, brand, colour, price, in_stock, …:
-    `weft schema --topic products` lists them. The newest ts of an item wins.
+    FILE is JSON Lines or CSV with a header (plain or .gz) or Parquet: item_id and title, and
+    where there are any ts (epoch ms; else the time of publishing), category, brand, colour,
+    price, in_stock, …: `weft schema --topic products` lists them. The newest ts of an item wins.
+    Other names of columns: `--columns field=column,…`, ts=column:unit (ms, s or date),
+    field==value for what is the same in every row.
 
     \b
     Examples:
       weft catalog publish catalog.jsonl.gz
+      weft catalog publish articles.csv --columns item_id=article_id,title=prod_name,brand==H&M
       WEFT_KAFKA=kafka:9092 weft catalog publish --strict new-arrivals.csv
     """
     from stream import publish as publishing
     from stream.cli.progress import summarise, watched
+    from stream.columns import PRODUCTS as FIELDS
+    from stream.columns import column_map
     from stream.files import RowFile
     from stream.settings import load
     from stream.topics import PRODUCTS, TopicNames
 
     settings = load()
-    with RowFile(file, strict) as rows:
+    with RowFile(file, strict, column_map(columns, FIELDS)) as rows:
         publishing.require_topics(settings, PRODUCTS)
         began = time.monotonic()
         entries = publishing.product_entries(rows, TopicNames(settings.topic_prefix))

@@ -28,22 +28,29 @@ def command() -> None:
 @click.option(
     "--rate", type=click.FloatRange(0, min_open=True), help="So many events a second, no gaps."
 )
+@click.option("--columns", help="Which column is which field: user_id=customer,ts=t_dat:date.")
 @click.option("--strict", is_flag=True, help="Stop at the first row that cannot be used.")
-def publish(file: Path, speed: float | None, rate: float | None, strict: bool) -> None:
+def publish(
+    file: Path, speed: float | None, rate: float | None, columns: str | None, strict: bool
+) -> None:
     """Publish every row of FILE as what a shopper did.
 
-    FILE is JSON Lines or CSV with a header, plain or .gz, sorted by ts: type (click, purchase,
-    search or erasure; fav and cart count as clicks), user_id, ts (epoch ms), item_id or query,
-    and where there is one event_id: an event with the same id counts once.
+    FILE is JSON Lines or CSV with a header (plain or .gz) or Parquet, sorted by ts: type (click,
+    purchase, search or erasure; fav and cart count as clicks), user_id, ts (epoch ms), item_id or
+    query, and where there is one event_id: an event with the same id counts once. Other names of
+    columns: `--columns field=column,…`, ts=column:unit (ms, s or date), field==value for what is
+    the same in every row.
 
     \b
     Examples:
       weft events publish events.jsonl.gz
       weft events publish events.jsonl.gz --speed 3600
       weft events publish events.csv --rate 5
+      weft events publish sales.parquet --columns user_id=customer,ts=day:date,type==purchase
     """
     from stream import publish as publishing
     from stream.cli.progress import summarise, watched
+    from stream.columns import EVENTS, column_map
     from stream.files import RowFile
     from stream.settings import load
     from stream.topics import SHOPPER_TOPICS, TopicNames
@@ -53,7 +60,7 @@ def publish(file: Path, speed: float | None, rate: float | None, strict: bool) -
     wait = publishing.replayed(speed) if speed else None
     wait = publishing.at_rate(rate) if rate else wait
     settings = load()
-    with RowFile(file, strict) as rows:
+    with RowFile(file, strict, column_map(columns, EVENTS)) as rows:
         publishing.require_topics(settings, *SHOPPER_TOPICS)
         began = time.monotonic()
         entries = publishing.event_entries(rows, TopicNames(settings.topic_prefix))

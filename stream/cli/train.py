@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 )
 @click.option("--events", type=click.Path(path_type=Path), required=True, help="A shopper log.")
 @click.option("--catalog", type=click.Path(path_type=Path), required=True, help="Its products.")
+@click.option("--columns", help="Which column of EVENTS is which field: see weft events publish.")
+@click.option("--catalog-columns", help="The same of CATALOG: see weft catalog publish.")
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="The bundle's folder to be."
 )
@@ -80,12 +82,16 @@ def command(events: Path, catalog: Path, out: Path, **options: Any) -> None:
     from models.vectors import CachedEncoder
     from stream import settings
     from stream.cli.progress import Bars, report_aside
+    from stream.columns import EVENTS, PRODUCTS, column_map
     from stream.training_rows import sources
 
     chosen = settings.load()
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    told = sources(catalog, events, report_aside)
+    told = sources(
+        catalog, events, report_aside,
+        column_map(options["catalog_columns"], PRODUCTS), column_map(options["columns"], EVENTS),
+    )  # fmt: skip
     encoder = CachedEncoder(
         load_encoder(chosen.encoder, chosen.data_dir, chosen.threads, _say, chosen.encoder_type),
         chosen.data_dir / "vectors.sqlite",

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
 import gzip
+import sys
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from models.errors import InvalidFile
 from stream.declaration import CONTRACTS
@@ -82,7 +88,8 @@ def test_a_csv_needs_a_header_that_names_each_column_once(tmp_path: Path, header
     ("data", "words"),
     [
         (b'[{"a":1}]', "jq"),
-        (b"PAR1....", "Parquet"),
+        (b"PAR1....", "damaged or no Parquet"),
+        (gzip.compress(b"PAR1...."), "Parquet file in gzip"),
         (b"PK\x03\x04...", "ZIP"),
         ("{}".encode("utf-16"), "UTF-8"),
         (gzip.compress(gzip.compress(b"{}")), "twice"),
@@ -117,6 +124,94 @@ def test_the_position_reaches_the_size(tmp_path: Path) -> None:
         for _ in file:
             assert file.position <= file.size
         assert file.position == file.size
+
+
+def test_a_csv_header_that_is_no_csv_or_no_text_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InvalidFile, match="not CSV"):
+        rows(tmp_path / "c.csv", b"x" * 200_000 + b",y\n")
+    with pytest.raises(InvalidFile, match="not UTF-8"):
+        rows(tmp_path / "c.csv", b"item_id,\xff\na,b\n")
+
+
+def table(path: Path, columns: dict[str, Any], **options: Any) -> Path:
+    parquet.write_table(pyarrow.table(columns), path, **options)
+    return path
+
+
+def test_parquet_is_known_by_its_content_and_keeps_its_types(tmp_path: Path) -> None:
+    columns = {
+        "item_id": ["007", "8"],
+        "price": [1.5, None],
+        "in_stock": [True, False],
+        "attributes": [{"size": "M"}, {"size": None}],
+    }
+    with RowFile(table(tmp_path / "c", columns)) as file:
+        assert [row for _, row in file] == [
+            {"item_id": "007", "price": 1.5, "in_stock": True, "attributes": {"size": "M"}},
+            {"item_id": "8", "price": None, "in_stock": False, "attributes": {"size": None}},
+        ]
+        assert not file.texts
+
+
+def test_times_of_parquet_become_epoch_ms_and_decimals_numbers(tmp_path: Path) -> None:
+    noon = datetime(2020, 9, 22, 12, tzinfo=UTC)
+    columns = {
+        "zoned": pyarrow.array([noon], pyarrow.timestamp("us", "Europe/Berlin")),
+        "plain": pyarrow.array([noon.replace(tzinfo=None)], pyarrow.timestamp("ns")),
+        "day": pyarrow.array([date(2020, 9, 22)]),
+        "price": pyarrow.array([Decimal("12.50")]),
+        "colour": pyarrow.array(["red"]).dictionary_encode(),
+        "brand": pyarrow.array([b"H&M"]),
+    }
+    at = int(noon.timestamp() * 1000)
+    with RowFile(table(tmp_path / "c.parquet", columns)) as file:
+        assert [row for _, row in file] == [
+            {
+                "zoned": at,
+                "plain": at,
+                "day": at - 12 * 3_600_000,
+                "price": 12.5,
+                "colour": "red",
+                "brand": "H&M",
+            }
+        ]
+
+
+def test_a_row_of_parquet_that_is_no_text_is_set_aside_alone(tmp_path: Path) -> None:
+    path = table(tmp_path / "c.parquet", {"item_id": [b"a", b"\xff", b"c"]})
+    with RowFile(path) as file:
+        assert list(file) == [(1, {"item_id": "a"}), (3, {"item_id": "c"})]
+        assert file.aside.first == ["line 2: not UTF-8"]
+
+
+def test_parquet_streams_through_its_row_groups(tmp_path: Path) -> None:
+    numbers = list(range(20_000))
+    path = table(tmp_path / "c.parquet", {"n": numbers}, row_group_size=3_000)
+    with RowFile(path) as file:
+        seen = []
+        for number, row in file:
+            seen.append(row["n"])
+            if number == 1:  # far from all was read for it
+                assert file.position < file.size / 2
+        assert seen == numbers
+        assert file.position == file.size
+
+
+def test_parquet_that_was_cut_short_is_refused(tmp_path: Path) -> None:
+    path = table(tmp_path / "c.parquet", {"n": list(range(1000))})
+    whole = path.read_bytes()
+    with pytest.raises(InvalidFile, match="damaged"):
+        rows(path, whole[:-20])
+    with pytest.raises(InvalidFile, match="damaged"):
+        rows(path, whole[:4] + bytes(byte ^ 0x5A for byte in whole[4:400]) + whole[400:])
+
+
+def test_without_pyarrow_the_error_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # Python's own word for "is not here"
+    with pytest.raises(InvalidFile, match=r"pip install 'weft\[parquet\]'"):
+        rows(tmp_path / "c.parquet", b"PAR1....")
 
 
 def test_csv_cells_take_the_declared_types() -> None:
