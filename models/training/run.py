@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,7 +51,11 @@ from models.training.sequence import (
     training_key,
 )
 
-SPLITS: Final[Mapping[str, Callable[[TrainingLog], Split]]] = {"time": by_time, "last": last_events}
+#: What validates: the log's last tenth (a bundle has no test of its own), or last events.
+SPLITS: Final[Mapping[str, Callable[[TrainingLog], Split]]] = {
+    "time": partial(by_time, test=0.0),
+    "last": last_events,
+}
 _SEED: Final = 0  # of the resampling
 
 
