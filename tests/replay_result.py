@@ -68,6 +68,10 @@ def contender(
     return replace(made, **more)  # type: ignore[arg-type]
 
 
+ZERO = Interval(0, 0, 0)
+ID_ONLY = contender("ID only", "variant", 8.5, ZERO)
+
+
 def bare(*contenders: Contender, **more: object) -> Result:
     """No latency, no slices, no examples, nothing noted."""
     made = Result(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from stream.replay.report_axis import linear
@@ -21,6 +22,8 @@ _TITLES: Final = {
     HITS: ("Hits in the first ten (HR@10)", "of 100 questions, with 95 % intervals"),
     PLACES: ("Hits, the higher the better (NDCG@10)", "0 to 1, with 95 % intervals"),
 }
+#: On a plot; a table has more.
+_DECIMALS: Final = {HITS: 1, PLACES: 3}
 _FAMILIES: Final = (
     ("Found in the first k: HR and recall", ("hr", "recall")),
     ("Placed high: NDCG, MRR and MAP", ("ndcg", "mrr", "map")),
@@ -58,7 +61,8 @@ def _ladder(result: Result, metric: str) -> str:
     marks = [
         Mark(
             _signed(each, metric, result.reference), each.metrics[metric],
-            interval(each.metrics[metric], unit(metric)), kind(each),
+            interval(each.metrics[metric], replace(unit(metric), decimals=_DECIMALS[metric])),
+            kind(each),
         )
         for each in shown
     ]  # fmt: skip

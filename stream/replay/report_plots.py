@@ -13,13 +13,13 @@ from typing import Final
 
 from models.evaluation import Interval
 from stream.replay.report_axis import Axis
-from stream.replay.report_text import text
+from stream.replay.report_text import short, text
 
 _ROW: Final = 42
 _TOP: Final = 6
 _AXIS: Final = 26
-#: Letters of a label that fit beside its figures on a phone.
-_LABEL: Final = 26
+#: Letters of a label and its figures that fit side by side on a phone.
+_LETTERS: Final = 44
 
 _SHAPES: Final = {
     "live": '<circle r="5.5"/>',
@@ -160,10 +160,17 @@ def _row(mark: Mark, axis: Axis, y: int) -> str:
 
 
 def _label(name: str, words: str, y: int) -> str:
+    shown = text(_fitting(name, _LETTERS - len(words)))
     return (
-        f'<text class="label" x="0" y="{y + 15}">{text(name, _LABEL)}</text>'
+        f'<text class="label" x="0" y="{y + 15}">{shown}</text>'
         f'<text class="figure end" x="100%" y="{y + 15}">{text(words)}</text>'
     )
+
+
+def _fitting(name: str, longest: int) -> str:
+    """Names often differ at their end: what is cut is the middle."""
+    name, head = short(name), longest // 2
+    return name if len(name) <= longest else f"{name[:head]}…{name[head + 1 - longest :]}"
 
 
 def _shape(kind: str, x: str, y: float) -> str:

@@ -166,8 +166,8 @@ def _cold(contender: Contender | None, reference: Contender | None) -> list[str]
 
 
 def _slice(contender: Contender) -> Slice | None:
-    found = (each for each in contender.slices if each.name == "cold" and HITS in each.metrics)
-    return next(found, None)
+    found = (s for s in contender.slices if s.of == "item's age" and s.name.startswith("cold"))
+    return next((each for each in found if HITS in each.metrics), None)
 
 
 def _care(result: Result) -> list[str]:
