@@ -81,7 +81,7 @@ class _Known:
 class Recommender:
     """Composes the parts. ``weight`` is the LLM's share in the order; at 0 it is not asked.
 
-    The reranker scores ``candidates`` items for a list of ``list_size``. Of a shopper with a recent
+    The reranker scores the first ``candidates`` items of a list of ``list_size``. Of a shopper with a recent
     search, what the ``memory`` knows of it joins the candidates and is raised among them.
     """
 
@@ -103,6 +103,7 @@ class Recommender:
         self._reranker = reranker if weight > 0 else None
         self._weight = weight
         self._list_size = list_size
+        self._scored = candidates
         self._pool = max(candidates, list_size) if self.wants_rerank else list_size
 
     @property
@@ -180,20 +181,25 @@ class Recommender:
         for draft, scores in zip(asked, answers, strict=True):
             draft.owed = scores is None
             if scores is not None and np.isfinite(scores).all():  # else it had its turn
-                draft.scores = together(draft.scores, scores, self._weight)
+                first, rest = draft.scores[: len(scores)], draft.scores[len(scores) :]
+                first = together(first, scores, self._weight)
+                if len(rest):  # what it was not asked about follows, in the retriever's order
+                    rest = rest - rest.max() + first.min()
+                draft.scores = np.concatenate([first, rest])
                 draft.reranked = True
 
     def _requests(self, asked: Sequence[_Draft], known: _Known) -> list[RerankRequest]:
         """What the LLM is asked; the candidates' vectors are read where it needs them."""
+        scored = [draft.candidates[: self._scored] for draft in asked]
         if self._reranker is not None and self._reranker.needs_vectors:
-            known.look_up(self._index, (item.item_id for d in asked for item in d.candidates))
+            known.look_up(self._index, (item.item_id for items in scored for item in items))
         requests = []
-        for draft in asked:
+        for draft, items in zip(asked, scored, strict=True):
             reads = _reads(draft.history, known.stored)
             vectors: tuple[FloatArray | None, ...] = ()
             if self._reranker is not None and self._reranker.needs_vectors:
-                vectors = tuple(known.vectors.get(item.item_id) for item in draft.candidates)
-            requests.append(RerankRequest(reads, draft.candidates, vectors))
+                vectors = tuple(known.vectors.get(item.item_id) for item in items)
+            requests.append(RerankRequest(reads, items, vectors))
         return requests
 
     def _order(self, drafts: Iterable[_Draft]) -> None:

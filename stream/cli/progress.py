@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -101,6 +101,22 @@ class Bars:
         return _Bar(stage, self._drawn)
 
 
+class Paces(Bars):
+    """Bars of a replay: events, events a second and time left."""
+
+    def __call__(self, stage: str) -> Callable[[int, int], None]:  # type: ignore[override]
+        """One contender's bar."""
+        bar, began, first = _Bar(stage, self._drawn), time.monotonic(), -1
+
+        def step(done: int, total: int) -> None:
+            nonlocal first
+            first = done if first < 0 else first  # what was done before a kill took no time now
+            seconds = max(time.monotonic() - began, 1e-9)
+            bar.say(done, total, f"{(done - first) / seconds:,.0f} events/s")
+
+        return step
+
+
 class _Bar:
     """``models.training.progress.Progress`` of one stage."""
 
@@ -113,7 +129,10 @@ class _Bar:
 
     def step(self, done: int, total: int, *, loss: float, metric: float) -> None:
         """``done`` of ``total``."""
-        words = f"loss {loss:.3f}" + (f", NDCG@10 {metric:.4f}" if metric else "")
+        self.say(done, total, f"loss {loss:.3f}" + (f", NDCG@10 {metric:.4f}" if metric else ""))
+
+    def say(self, done: int, total: int, words: str) -> None:
+        """The same, in words of the caller's."""
         if self._drawn is not None:
             self._drawn.update(self._task, completed=done, total=total, words=words)
             return

@@ -83,7 +83,7 @@ def _in_time(log: TrainingLog, name: str, first: int | None, until: int, new_onl
          for s, e in zip(log.offsets[:-1], log.offsets[1:], strict=True)], dtype=np.int64,
     )  # fmt: skip
     which = "new items of each basket" if new_only else "each basket"
-    words = f"{name}: {which} from {day(first)} to before {day(until)}, asked before it is applied"
+    words = f"{name}: {which} from {day(first)} to {day(until - 1)}, asked before it is applied"
     return Asked(name, words, by_basket(log, first, until, new_only=new_only), ends, first, until)
 
 

@@ -220,6 +220,20 @@ def test_the_reranker_changes_the_order_and_the_list_says_so() -> None:
     assert len(reranker.requests[0].candidates) == 6
 
 
+def test_of_a_list_longer_than_the_candidates_the_rest_follows_in_the_retrievers_order() -> None:
+    reranker = ScriptedReranker({"d4": 9.0})
+    alone = Shop(list_size=6).ids(clicked("d1"))
+    shop = Shop(reranker, weight=0.9, list_size=6, candidates=3)
+    (made,) = shop.lists(clicked("d1"))
+    ids = [line.item_id for line in made.items]
+    assert [len(request.candidates) for request in reranker.requests] == [3]
+    assert ids[0] == "d4"
+    assert sorted(ids[:3]) == sorted(alone[:3])
+    assert ids[3:] == alone[3:]
+    scores = [line.score for line in made.items]
+    assert scores == sorted(scores, reverse=True)
+
+
 def test_the_reranker_reads_the_known_steps_and_never_what_was_bought() -> None:
     reranker = ScriptedReranker({})
     shop = Shop(reranker)

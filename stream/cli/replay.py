@@ -1,0 +1,173 @@
+"""``weft replay``: historical logs through the live code, measured, in a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from stream.replay.prepare import Live
+    from stream.replay.result import Result
+    from stream.settings import Settings
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  weft replay --events events.jsonl.gz --catalog catalog.jsonl.gz --report out/\n"
+    "  weft replay --events e.jsonl.gz --catalog c.jsonl.gz --protocol time --baselines all\\\n"
+    "      --bundle none --bundle bundle/ --rerank never --rerank gate --report out/\n"
+    "  weft replay --compare before/ after/"
+)
+@click.option("--events", type=click.Path(path_type=Path), help="A shopper log.")
+@click.option("--catalog", type=click.Path(path_type=Path), help="Its products.")
+@click.option("--report", type=click.Path(path_type=Path), help="The report's folder to be.")
+@click.option(
+    "--protocol", type=click.Choice(["prequential", "time", "last"]), default="prequential",
+    show_default=True, help="What is asked: each basket, those after a boundary, last events.",
+)  # fmt: skip
+@click.option("--from", "first", help="Ask from this time on: 2020-09-22, or epoch ms.")
+@click.option("--until", help="Ask and apply what is before this time.")
+@click.option(
+    "--bundle", "bundles", multiple=True,
+    help="What serves: a bundle, or none; more than one to compare. By default what is set.",
+)  # fmt: skip
+@click.option(
+    "--rerank", "reranks", multiple=True, type=click.Choice(["gate", "always", "never"]),
+    help="What decides the LLM's weight; more than one to compare.",
+)  # fmt: skip
+@click.option("--no-llm", is_flag=True, help="The same as --rerank never.")
+@click.option("--baselines", default="none", help="Names with commas, all, or none; see --list.")
+@click.option("--targets", type=click.Choice(["all", "new"]), default="all", show_default=True,
+              help="Ask for all items of a basket, or those new to the shopper.")  # fmt: skip
+@click.option("--sample-users", type=click.IntRange(1), help="Ask so many shoppers at most.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
+              help="Processes among which the shoppers are shared.")  # fmt: skip
+@click.option(
+    "--through", type=click.Choice(["process", "embedded", "kafka"]), default="process",
+    show_default=True, help="The processors themselves, or a worker behind a broker.",
+)  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.option("--compare", nargs=2, type=click.Path(path_type=Path), metavar="A B",
+              help="Put two replays' folders side by side instead.")  # fmt: skip
+def command(compare: tuple[Path, Path] | None, as_json: bool, **options: Any) -> None:
+    """Replay a log through the live processors and measure what they recommended.
+
+    Each basket of a shopper is one question: were its items in the newest list that the shopper
+    had before? It is asked before anything of the basket is applied. A replay that was killed
+    goes on where it was when it is started again with the same options.
+    """
+    if compare:
+        _compare(*compare, as_json=as_json, report=options["report"])
+        return
+    missing = [f"--{name}" for name in ("events", "catalog", "report") if not options[name]]
+    if missing:
+        raise click.UsageError(f"missing {', '.join(missing)}; or give --compare A B")
+    _replay(as_json=as_json, **options)
+
+
+def _replay(*, as_json: bool, **options: Any) -> None:
+    import json
+    import shlex
+    import sys
+    from dataclasses import asdict
+
+    from models.encoder import load_encoder
+    from models.vectors import CachedEncoder
+    from stream import settings
+    from stream.cli.progress import Paces
+    from stream.replay.asking import names_of
+    from stream.replay.prepare import Request
+    from stream.replay.run import replay
+
+    chosen = settings.load()
+    reranks = ("never",) if options["no_llm"] else options["reranks"] or (chosen.rerank,)
+    request = Request(
+        options["events"], options["catalog"], chosen, options["report"],
+        _lives(chosen, options["bundles"], reranks), names_of(options["baselines"]),
+        options["protocol"], _time(options["first"]), _time(options["until"]),
+        options["targets"] == "new", options["sample_users"] or 0, options["jobs"],
+        options["through"], options["seed"], shlex.join(["weft", *sys.argv[1:]]),
+    )  # fmt: skip
+    request.report.mkdir(parents=True, exist_ok=True)
+    encoder = CachedEncoder(
+        load_encoder(chosen.encoder, chosen.data_dir, chosen.threads, _say, chosen.encoder_type),
+        chosen.data_dir / "vectors.sqlite", _say,
+    )  # fmt: skip
+    with Paces() as paces:
+        result = replay(request, encoder, _say, paces)
+    if as_json:
+        click.echo(json.dumps(asdict(result)))
+    else:
+        _print(result)
+    click.echo(f"the report: {request.report / 'report.html'}", err=True)
+
+
+def _lives(
+    chosen: Settings, bundles: tuple[str, ...], reranks: tuple[str, ...]
+) -> tuple[Live, ...]:
+    """Each bundle with each way to decide the weight, named by what they differ in."""
+    from stream.bundles import NONE, folders, locate
+    from stream.replay.prepare import Live
+
+    lives = []
+    for asked in bundles or (chosen.bundle or NONE,):
+        path = "" if asked == NONE else str(locate(asked, folders(chosen)))
+        label = "zero-shot" if asked == NONE else f"bundle {Path(asked).name}"
+        for rerank in dict.fromkeys(reranks):
+            words = {"gate": "", "always": ", LLM always", "never": ", no LLM"}[rerank]
+            lives.append(Live(label + words, path, rerank))
+    return tuple(lives)
+
+
+def _time(told: str | None) -> int | None:
+    """Epoch ms of a date, a date and time, or epoch ms."""
+    from datetime import UTC, datetime
+
+    if told is None:
+        return None
+    if told.isdigit() and len(told) > 8:
+        return int(told)
+    try:
+        at = datetime.fromisoformat(told)
+    except ValueError:
+        raise click.UsageError(f"{told!r} is no time: write 2020-09-22, or epoch ms") from None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return int(at.timestamp() * 1000)
+
+
+def _print(result: Result) -> None:
+    from stream.replay.verdict import verdict
+
+    for sentence in verdict(result):
+        click.echo(sentence)
+    click.echo("")
+    width = max(len(each.name) for each in result.contenders)
+    click.echo(f"{'':{width}}  HR@10                  NDCG@10                lists reranked")
+    for each in result.contenders:
+        cells = [each.metrics[name] for name in ("HR@10", "NDCG@10")]
+        shown = "  ".join(f"{c.mean:.4f} [{c.low:.4f}, {c.high:.4f}]" for c in cells)
+        click.echo(f"{each.name:{width}}  {shown}  {each.reranked:.0%}")
+
+
+def _compare(a: Path, b: Path, *, as_json: bool, report: Path | None) -> None:
+    import json
+
+    from stream.replay.compare import compare
+
+    found = compare(a, b)
+    if report is not None:
+        report.mkdir(parents=True, exist_ok=True)
+        (report / "compare.html").write_text(found.page(), "utf-8")
+        click.echo(f"the page: {report / 'compare.html'}", err=True)
+    if as_json:
+        click.echo(json.dumps(found.to_json()))
+        return
+    for sentence in found.words():
+        click.echo(sentence)
+
+
+def _say(words: str) -> None:
+    click.echo(words, err=True)
