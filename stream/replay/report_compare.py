@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING, Final
 
 from stream.replay.report_axis import linear
 from stream.replay.report_ladder import ticks
-from stream.replay.report_made import command, definitions, warning
+from stream.replay.report_made import command, definitions, made_at, warning
 from stream.replay.report_page import Section, page
 from stream.replay.report_plots import Mark, ladder
 from stream.replay.report_tables import Column, interval_cell, row_head, table
-from stream.replay.report_text import counted, interval, moment, seconds, short, text, unit
+from stream.replay.report_text import (
+    counted,
+    interval,
+    moment,
+    seconds,
+    short,
+    text,
+    unit,
+    whole_days,
+)
 from stream.replay.result import HEADLINE, Result
 from stream.replay.verdict import HITS, PLACES
 
@@ -19,9 +28,9 @@ if TYPE_CHECKING:
     from stream.replay.compare import Comparison
 
 _SIDES: Final = ("a", "b")
-_TITLES: Final = {
-    HITS: ("HR@10, B less A", "of 100 questions"),
-    PLACES: ("NDCG@10, B less A", "0 to 1"),
+_HINTS: Final = {
+    HITS: "of 100 questions; right of 0 B is better",
+    PLACES: "right of 0 B is better",
 }
 
 
@@ -29,7 +38,8 @@ def page_of(found: Comparison) -> str:
     """The whole file."""
     title = f"{found.name('a')} and {found.name('b')}"
     facts = (
-        f"paired on {counted(found.questions, 'question')} of {counted(found.shoppers, 'shopper')}"
+        f"A: {short(found.a.result.title, 60)} · B: {short(found.b.result.title, 60)} · paired on "
+        f"{counted(found.questions, 'question')} of {counted(found.shoppers, 'shopper')}"
     )
     sections = [
         Section("verdict", "Verdict", _verdict(found), "Verdict"),
@@ -43,8 +53,10 @@ def page_of(found: Comparison) -> str:
 def _verdict(found: Comparison) -> str:
     lead, *rest = found.words()
     sign, words = {
-        "": ("≈", "No verdict"), "a": ("▼", "A is better"), "b": ("▲", "B is better")
-    }[found.better]  # fmt: skip
+        "": ("≈", "No verdict"),
+        "a": ("◀", "A is better"),
+        "b": ("▶", "B is better"),
+    }[found.better]
     kind = "better" if found.better else "open"
     more = "".join(f"<li>{text(each)}</li>" for each in rest)
     return (
@@ -62,11 +74,11 @@ def _plots(found: Comparison) -> str:
 def _plot(found: Comparison, metric: str) -> str:
     """The difference's interval, and 0: right of it B is better."""
     value = found.differences[metric]
-    heading, hint = _TITLES[metric]
+    heading, hint = f"{metric}, B less A", _HINTS[metric]
     axis = linear(min(value.low, 0.0), max(value.high, 0.0))
     words = interval(value, unit(metric), signed=True)
     plot = ladder(
-        [Mark("A better ← 0 → B better", value, words, "difference")], axis,
+        [Mark("B less A", value, words, "difference")], axis,
         f"{heading}, {hint}: {words}", _signed(ticks(metric)), 0.0,
     )  # fmt: skip
     return f"<figure><figcaption>{heading}<small>{hint}</small></figcaption>{plot}</figure>"
@@ -120,10 +132,10 @@ def _facts(told: Result, contender: str) -> list[tuple[str, str]]:
     return [
         ("Compared", f"<bdi>{text(short(contender, 60))}</bdi>"),
         ("Which is", text(words) or "–"),
-        ("Protocol", f"{text(asked.name)}, {span}"),
+        ("Protocol", f"{text(asked.name)}, {whole_days(text(span))}"),
         ("Questions", f"{asked.questions:,}"),
         ("Fingerprint", f"<code>{text(told.data.fingerprint)}</code>"),
-        ("Made at", text(told.made_at)),
+        ("Made at", text(made_at(told.made_at))),
         ("Took", seconds(told.seconds)),
         ("Seed", str(told.seed)),
         ("Machine", text(told.machine) or "–"),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from stream.replay.report_plots import timeline
-from stream.replay.report_text import counted, lines, moment, seconds, text
+from stream.replay.report_text import counted, lines, moment, seconds, text, whole_days
 from stream.replay.result import Result
 
 _NAMES: Final = {
@@ -23,12 +23,12 @@ def facts(result: Result) -> str:
         counted(result.protocol.questions, "question"),
         counted(len(result.contenders), "contender"),
         f"{moment(result.data.first_ts)[:10]} to {moment(result.data.last_ts)[:10]}",
-        f"made {_made_at(result.made_at)}",
+        f"made {made_at(result.made_at)}",
     )
     return " · ".join(told)
 
 
-def _made_at(told: str) -> str:
+def made_at(told: str) -> str:
     """To the minute, in UTC; as it is, if it is no time."""
     try:
         return f"{datetime.fromisoformat(told).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
@@ -61,7 +61,7 @@ def protocol(result: Result) -> str:
         (moment(data.first_ts)[:10], moment(data.last_ts)[:10]),
     )  # fmt: skip
     told = [
-        ("Asked", text(span)),
+        ("Asked", whole_days(text(span))),
         ("Questions", f"{asked.questions:,}"),
         ("Targets", f"{asked.targets:,}, the items that came next; all items that had entered "
                     "by then are ranked"),
@@ -122,7 +122,7 @@ def _data(result: Result) -> list[tuple[str, str]]:
 def _run(result: Result) -> list[tuple[str, str]]:
     versions = ", ".join(f"{text(name)} {text(of)}" for name, of in result.versions.items())
     return [
-        ("Made at", text(_made_at(result.made_at))),
+        ("Made at", text(made_at(result.made_at))),
         ("Took", seconds(result.seconds)),
         ("Seed", str(result.seed)),
         ("Machine", text(result.machine) or "–"),

@@ -14,7 +14,7 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Final
 
-from stream.replay.report_text import text
+from stream.replay.report_text import text, whole_days
 
 _POLICY: Final = (
     "default-src 'none'; style-src '{style}'; script-src '{script}'; "
@@ -64,7 +64,7 @@ def page(title: str, eyebrow: str, facts: str, sections: Sequence[Section]) -> s
 <header>
 <p class="eyebrow">{text(eyebrow)}</p>
 <h1><bdi>{text(title)}</bdi></h1>
-<p class="facts">{text(facts)}</p>
+<p class="facts">{whole_days(text(facts))}</p>
 <nav aria-label="Parts of this report"><ul>{links}</ul></nav>
 </header>
 <main id="main" tabindex="-1">

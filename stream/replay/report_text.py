@@ -7,6 +7,7 @@ writing or move a terminal's cursor are shown as what they are, a character that
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html import escape
@@ -18,6 +19,7 @@ from stream.demo_view import clean
 #: Characters of a title that anyone reads.
 TITLE: Final = 120
 NOTHING: Final = "–"
+_DAY: Final = re.compile(r"\b\d{4}-\d\d-\d\d\b")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -67,6 +69,11 @@ def lines(value: str) -> str:
         indent = len(line) - len(line.lstrip(" "))
         told.append(" " * indent + text(line))
     return "\n".join(told)
+
+
+def whole_days(escaped: str) -> str:
+    """The same text, in which no date is broken at a hyphen."""
+    return _DAY.sub(r'<span class="whole">\g<0></span>', escaped)
 
 
 def title(value: str) -> str:
