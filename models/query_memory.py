@@ -35,12 +35,13 @@ RECENT_STEPS: Final = 3
 #: Queries at most that speak for another one, and their least cosine with it. At that cosine a
 #: query has no say, and the same query has all of it.
 SIMILAR: Final = 5
-LEAST_COSINE: Final = 0.7
+LEAST_COSINE: Final = 0.8
 #: Of an item, over the similar queries, before it is spoken of.
 LEAST_COUNT: Final = 2
-#: What a product that the memory speaks for is raised by, in cosines, at most: no log with real
-#: searches was at hand to choose it by. At a weight of ``HALF_SURE`` it is raised by half of that.
-RAISE: Final = 0.1
+#: What a product that the memory speaks for is raised by, in cosines, at most; half of it at a
+#: weight of ``HALF_SURE``. No log with real searches was at hand to choose it by: on the sample
+#: shop's .2 found most of .1, .2 and .3 (`python -m bench.query_memory`; docs/log.md, 12).
+RAISE: Final = 0.2
 HALF_SURE: Final = 3.0
 
 _DAY_MS: Final = 86_400_000
@@ -79,8 +80,8 @@ class QueryMemory:
         self,
         encoder: TitleEncoder,
         half_life_days: float = HALF_LIFE_DAYS,
-        queries: int = 5_000,
-        items: int = 50,
+        queries: int = 4_000,
+        items: int = 20,
     ) -> None:
         self._half_life = half_life_days * _DAY_MS
         self._most, self._items = queries, items
@@ -119,6 +120,12 @@ class QueryMemory:
             self._queries.clear()
             self._unread.clear()
             self._now, self._dropped = 0, True
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether all queries can be found by their likes; each ``recall`` encodes some more."""
+        with self._lock:
+            return not self._unread
 
     def recall(self, queries: Sequence[str], limit: int = 50) -> dict[str, list[Remembered]]:
         """For each query the ``limit`` items that it and those like it led to, most weight first.

@@ -146,8 +146,10 @@ def test_more_queries_than_are_encoded_at_once_are_all_found_in_the_end() -> Non
         made.add(f"word{n} dress", f"i{n}", NOW)
         made.add(f"word{n} dress", f"i{n}", NOW)
     assert recalled(made, "word0 dress") == ["i0"]  # the query itself needs no vector
+    assert not made.caught_up
     found = [recalled(made, f"word{n} dress")[0] for n in range(90)]
     assert found == [f"i{n}" for n in range(90)]
+    assert made.caught_up
     assert len(made._vectors._texts) == 90
 
 
