@@ -17,7 +17,7 @@ from stream.replay.verdict import HITS, PLACES, ranked
 _PLOTTED: Final = 7
 _PANELS: Final = 4
 #: Columns of a table: the rest is in result.json.
-_COLUMNS: Final = 40
+_COLUMNS: Final = 24
 _HEADINGS: Final = {
     "item's age": ("By the item’s age", "Cold items have no event in training, young ones few."),
     "shopper's events": (

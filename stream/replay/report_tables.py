@@ -13,6 +13,8 @@ from typing import Final
 from models.evaluation import Interval
 from stream.replay.report_text import NOTHING, measured, text, unit
 
+#: Columns with bounds that a sheet of paper holds; in a wider table it shows means alone.
+_WIDE: Final = 8
 NO_CELL: Final = f'<td class="none">{NOTHING}</td>'
 
 
@@ -48,10 +50,11 @@ def table(
             f'<span>{text(column.name)}</span><span class="arrow" aria-hidden="true"></span>'
             f"</button>{hint}</th>"
         )
+    wide = ' class="wide"' if len(columns) > _WIDE else ""
     body = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows)
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{text(label)}">'
-        f'<table id="{text(key)}" aria-label="{text(label)}"><thead><tr>{"".join(heads)}</tr>'
+        f'<table id="{text(key)}"{wide} aria-label="{text(label)}"><thead><tr>{"".join(heads)}</tr>'
         f"</thead>\n<tbody>\n{body}\n</tbody></table></div>"
     )
 

@@ -241,3 +241,14 @@ def test_on_paper_all_is_unfolded(browser: Browser, pages: dict[str, Path]) -> N
 
     assert before > 0
     assert (during, browser.run(folded)) == (0, before)
+
+
+def test_on_paper_every_table_is_whole(browser: Browser, pages: dict[str, Path]) -> None:
+    """Paper does not scroll: A4 less its margins is 718 px wide."""
+    browser.open(pages["rich"], 718)
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        browser.run("dispatchEvent(new Event('beforeprint'))")
+        assert browser.overflow == 0
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
