@@ -183,8 +183,8 @@ def _differences(
 ) -> dict[str, Interval]:
     """``new`` less ``old`` on the same questions, HEADLINE; shoppers are drawn, not questions."""
     told = [np.bincount(groups, new[metric] - old[metric]) for metric in HEADLINE]
-    counts = np.bincount(groups).astype(np.float64)
-    sums, sizes = np.stack(told, axis=1), np.stack([counts] * len(HEADLINE), axis=1)
+    sums = np.stack(told, axis=1).astype(np.float64)
+    sizes = np.stack([np.bincount(groups)] * len(HEADLINE), axis=1).astype(np.float64)
     return dict(zip(HEADLINE, bootstrap_sums(sums, sizes, seed), strict=True))
 
 

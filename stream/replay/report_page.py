@@ -37,8 +37,6 @@ class Section:
 
 def page(title: str, eyebrow: str, facts: str, sections: Sequence[Section]) -> str:
     """The whole file. ``title``, ``eyebrow`` and ``facts`` are text; they are escaped here."""
-    style, script = _part("style.css"), _part("script.js")
-    policy = _POLICY.format(style=_hash(style), script=_hash(script))
     links = "".join(
         f'<li><a href="#{each.key}">{text(each.nav)}</a></li>' for each in sections if each.nav
     )
@@ -50,13 +48,7 @@ def page(title: str, eyebrow: str, facts: str, sections: Sequence[Section]) -> s
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<meta name="color-scheme" content="light dark">
-<title>{text(title)} · {text(eyebrow)}</title>
-<style>{style}</style>
+{_head(f"{title} · {eyebrow}")}
 </head>
 <body>
 <a class="skip" href="#main">Skip to the verdict</a>
@@ -73,10 +65,22 @@ def page(title: str, eyebrow: str, facts: str, sections: Sequence[Section]) -> s
 <footer>Made by Weft. This file loads nothing and sends nothing.</footer>
 <p id="said" class="unseen" role="status"></p>
 </div>
-<script>{script}</script>
+<script>{_part("script.js")}</script>
 </body>
 </html>
 """
+
+
+def _head(title: str) -> str:
+    style = _part("style.css")
+    policy = _POLICY.format(style=_hash(style), script=_hash(_part("script.js")))
+    return f"""<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<meta name="color-scheme" content="light dark">
+<title>{text(title)}</title>
+<style>{style}</style>"""
 
 
 @cache
