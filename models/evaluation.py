@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +93,9 @@ def paired_difference(
 _DRAWN = 50
 
 
-def bootstrap_sums(sums: Values, counts: Values, seed: int, resamples: int = 2000) -> list[Interval]:
+def bootstrap_sums(
+    sums: Values, counts: NDArray[Any], seed: int, resamples: int = 2000
+) -> list[Interval]:
     """The means of m metrics with their 95 % intervals, out of each group's sums and counts (g, m).
 
     Groups are drawn by a Poisson of mean 1 each (Chamandy et al. 2012, "Estimating uncertainty for

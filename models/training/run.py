@@ -208,7 +208,9 @@ def _llm_config(request: Request) -> ReaderConfig:
     return replace(config, layers=0) if request.llm_source else config
 
 
-def retriever_of(log: TrainingLog, model: SequenceModel, table: Tensor) -> Callable[[Any], Tensor]:
+def retriever_of(
+    log: TrainingLog, model: SequenceModel | Member, table: Tensor
+) -> Callable[[Any], Tensor]:
     """Gives the vectors (k, d) that the sequence model has after the log's events (k,)."""
     import numpy as np
 

@@ -101,7 +101,7 @@ def _replay(*, as_json: bool, **options: Any) -> None:
     if as_json:
         click.echo(json.dumps(asdict(result)))
     else:
-        _print(result)
+        shown(result)
     click.echo(f"the report: {request.report / 'report.html'}", err=True)
 
 
@@ -138,7 +138,8 @@ def _time(told: str | None) -> int | None:
     return int(at.timestamp() * 1000)
 
 
-def _print(result: Result) -> None:
+def shown(result: Result) -> None:
+    """The verdict and a table."""
     from stream.replay.verdict import verdict
 
     for sentence in verdict(result):

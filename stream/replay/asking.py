@@ -1,24 +1,100 @@
-"""Baselines as contenders: fitted on what may be learnt, tuned on its last part, asked the same."""
+"""Baselines as contenders: tuned on the last of what may be learnt, fitted on all of it, and asked.
+
+The same questions as the live contenders get, in the same order; nothing of what is asked is used
+but what the shopper did before, and by a baseline that counts as it goes, what all did before.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stream.replay.answers import KEPT, Answers
+import numpy as np
+
+from models.errors import InvalidSettings
+from models.training.log import TrainingLog
+from models.training.questions import Questions, last_events
+from stream.replay.answers import Answers
+from stream.replay.baskets import Baskets, by_basket
 from stream.replay.driver import Progress
 from stream.replay.prepare import Prepared, Request
+from stream.replay.protocols import Asked
+from stream.replay.scored import block_of, put_scores
 
 if TYPE_CHECKING:
     from models.making import Say
 
+#: Share of the learnt events that baselines are tuned on, and the most questions of it.
+_VALIDATION: Final = 0.1
+_QUESTIONS: Final = 2000
+_SEED: Final = 1
+
 
 def names_of(told: str) -> tuple[str, ...]:
-    """The baselines that ``--baselines`` asks for."""
-    return ()
+    """The baselines that are asked for. Raises ``InvalidSettings`` for an unknown one."""
+    from models.baselines import NAMES
+
+    if told in ("", "none"):
+        return ()
+    if told == "all":
+        return NAMES
+    asked = tuple(name.strip() for name in told.split(",") if name.strip())
+    if unknown := [name for name in asked if name not in NAMES]:
+        raise InvalidSettings(f"no baseline {unknown[0]!r}; there are {', '.join(NAMES)}")
+    return asked
 
 
 def answered_by(
     name: str, request: Request, prepared: Prepared, say: Say, progress: Progress
 ) -> tuple[str, Answers] | None:
     """What the baseline is, and its answers; None where what it needs is not installed."""
-    return None
+    from models.baselines import candidates
+    from models.baselines.base import Asked as Questioned
+    from models.baselines.base import tuned
+
+    log, cut, baskets = prepared.log, prepared.asked, prepared.asked.baskets
+    answers = Answers(request.work / f"baseline-{name}", baskets)
+    ends, validation = learnt(log, cut, new_only=request.new_only)
+    again = not request.new_only and cut.name != "last"
+    try:
+        settings = candidates(name, streaming=cut.name != "last", work=request.work / "members")
+        best = tuned(settings, log, ends, validation, again=again)
+        best.fit(log, cut.ends)
+    except InvalidSettings as error:
+        say(f"{name} is left out: {error}")
+        return None
+    block = block_of(log)
+    for start in range(0, len(baskets), block):
+        some = slice(start, start + block)
+        asked = Questioned(
+            baskets.shoppers[some], baskets.starts[some], baskets.ends[some], baskets.ts[some]
+        )
+        put_scores(answers, baskets, log, start, best.scores(log, asked).clone(), again=again)
+        progress(min(start + block, len(baskets)), len(baskets))
+    answers.flush()
+    return best.words, answers
+
+
+def learnt(
+    log: TrainingLog, cut: Asked, *, new_only: bool
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Questions]:
+    """What may be learnt while tuning, (shoppers,) ends, and the questions that choose."""
+    if cut.name == "last":
+        split = last_events(log)
+        return split.ends, split.validation.sample(_QUESTIONS, _SEED)
+    ts = np.asarray(log.ts)
+    before = np.sort(ts[ts < cut.first])
+    if not len(before):
+        return cut.ends, _flat(by_basket(log, 0, 0))
+    boundary = int(before[int(len(before) * (1 - _VALIDATION))])
+    ends = np.array(
+        [s + np.searchsorted(ts[s:e], boundary)
+         for s, e in zip(log.offsets[:-1], log.offsets[1:], strict=True)], dtype=np.int64,
+    )  # fmt: skip
+    asked = by_basket(log, boundary, cut.first, new_only=new_only)
+    return ends, _flat(asked).sample(_QUESTIONS, _SEED)
+
+
+def _flat(baskets: Baskets) -> Questions:
+    """A question for each target."""
+    of = np.repeat(np.arange(len(baskets)), np.diff(baskets.offsets))
+    return Questions(baskets.shoppers[of], baskets.starts[of], baskets.ends[of], baskets.targets)
