@@ -94,7 +94,7 @@ def tuned_listwise(ground: Ground, llm: Path, config: ReaderConfig, work: Path, 
         history = prompts.histories.reads(int(asked.starts[place]), int(asked.ends[place]))
         request = RerankRequest(tuple(history), tuple(log.item(row) for row in rows.tolist()))
         [scores] = reranker.score([request], Deadline(lambda: 0.0, math.inf))
-        told.step(place + 1, len(asked), loss=0.0, metric=0.0)
+        told.step(place, len(asked), loss=0.0, metric=0.0)
         assert scores is not None, "it had all the time"
         return scores
 
