@@ -209,7 +209,7 @@ class RowFile:
             if len(cells) != len(header):
                 words = f"{len(cells)} cells, but the header has {len(header)}"
                 self.aside.add(reader.line_num, words)
-            elif any(not cell.isascii() and _has_surrogates(cell) for cell in cells):
+            elif not (joined := "".join(cells)).isascii() and _has_surrogates(joined):
                 self.aside.add(reader.line_num, "not UTF-8")
             else:
                 yield reader.line_num, dict(zip(header, cells, strict=True))

@@ -73,13 +73,13 @@ class ParquetRows:
 
     def _numbered(self, batch: Any, aside: SetAside) -> Iterator[tuple[int, Json]]:
         try:
-            yield from enumerate(batch.to_pylist(), self._done + 1)
+            yield from enumerate(batch.to_pylist(maps_as_pydicts="lossy"), self._done + 1)
             return
         except UnicodeDecodeError:
             pass  # nothing was yielded: the list is made whole
         for at in range(batch.num_rows):
             try:
-                (row,) = batch.slice(at, 1).to_pylist()
+                (row,) = batch.slice(at, 1).to_pylist(maps_as_pydicts="lossy")
             except UnicodeDecodeError:
                 aside(self._done + at + 1, "not UTF-8")
             else:

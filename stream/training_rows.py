@@ -33,8 +33,9 @@ def sources(
 
     The maps say which of their columns is which field. Raises ``InvalidFile``.
     """
-    for file in (catalog, events):
-        RowFile(file).__exit__(None, None, None)  # says at once what cannot be opened
+    for file, columns in ((catalog, catalog_columns), (events, event_columns)):
+        with RowFile(file, columns=columns) as rows:
+            next(iter(rows), None)  # says at once what cannot be opened, and what has no column
     maps = "".join(f" {each}" for each in (catalog_columns, event_columns) if each is not None)
 
     def items() -> Iterator[Item]:

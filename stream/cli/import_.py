@@ -41,7 +41,7 @@ def command(log: str, paths: tuple[Path, ...], out: Path, sample_users: float | 
     taobao        UserBehavior.csv
 
     Weft ships and downloads none of them. OUT gets events.jsonl.gz, catalog.jsonl.gz and
-    import.json, which says what was read and set aside. A run that was stopped leaves nothing.
+    import.json, which says what was read and set aside. A run that was stopped leaves OUT as it was.
     """
     from stream.cli.progress import Bars
     from stream.importers.run import SOURCES, import_log
@@ -51,6 +51,9 @@ def command(log: str, paths: tuple[Path, ...], out: Path, sample_users: float | 
         told = import_log(log, paths, out, sample_users, _stepping(bars), _say)
     seconds = time.monotonic() - began
     _summarise(told, out, seconds)
+    if not told.sorted_by_ts:
+        _say("  note: the events are in their file's order, which is not by ts: `weft train` and")
+        _say("  `weft replay` sort them, `weft events publish` sends them as they come")
     for words in SOURCES[log].notes:
         _say(f"  note: {words}")
     _say(f"  the licence is the publisher's: {SOURCES[log].home}")

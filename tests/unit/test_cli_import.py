@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from stream.cli import cli
 from stream.cli.import_ import _NAMES
 from stream.importers.run import SOURCES
 from tests.published_logs import WRITERS, hm, lines
-from tests.terminal import on_a_terminal
+from tests.terminal import WEFT, on_a_terminal
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -27,6 +27,7 @@ def test_a_folder_as_published_becomes_a_log_and_a_catalogue(tmp_path: Path, nam
     assert result.stdout.endswith(" rows set aside\n")
     assert result.stderr.count("  set aside: ") >= 1
     assert all(f"  note: {note}\n" in result.stderr for note in SOURCES[name].notes)
+    assert ("not by ts" in result.stderr) == (name in ("hm", "amazon2014"))
     assert f"the licence is the publisher's: {SOURCES[name].home}\n" in result.stderr
 
 
@@ -45,16 +46,35 @@ def test_a_sample_of_the_shoppers_can_be_asked_for(tmp_path: Path) -> None:
     )
     arguments = ["import", "taobao", str(tmp_path), "--out", str(tmp_path / "o")]
     result = CliRunner().invoke(cli, [*arguments, "--sample-users", "0.1"])
+    assert "not by ts" not in result.stderr
     assert 50 < len(lines(tmp_path / "o" / "events.jsonl.gz")) < 150
     assert result.exit_code == 0
     for share in ("0", "1.5"):
         assert CliRunner().invoke(cli, [*arguments, "--sample-users", share]).exit_code == 2
 
 
+def test_a_killed_import_leaves_no_folder_and_the_next_sweeps_up_after_it(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "UserBehavior.csv").write_text("1,2268,2520,pv,1511544070\n" * 1_000_000)
+    words = ["import", "taobao", str(files), "--out", str(tmp_path / "o")]
+    with subprocess.Popen([*WEFT, *words]) as process:
+        deadline = time.monotonic() + 60
+        while not (begun := list(tmp_path.glob(".o.new-*"))) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.kill()
+    assert begun
+    assert list(tmp_path.glob(".o.new-*")) == begun
+    assert not (tmp_path / "o").exists()
+    (files / "UserBehavior.csv").write_text("1,2268,2520,pv,1511544070\n")
+    assert CliRunner().invoke(cli, words).exit_code == 0
+    assert len(lines(tmp_path / "o" / "events.jsonl.gz")) == 1
+    assert not list(tmp_path.glob(".o.new-*"))
+
+
 def test_what_is_not_there_is_one_line(tmp_path: Path) -> None:
-    program = [sys.executable, "-c", "from stream.cli import main; main()"]
     done = subprocess.run(
-        [*program, "import", "hm", str(tmp_path), "--out", str(tmp_path / "o")],
+        [*WEFT, "import", "hm", str(tmp_path), "--out", str(tmp_path / "o")],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1

@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow
@@ -162,6 +163,9 @@ def test_times_of_parquet_become_epoch_ms_and_decimals_numbers(tmp_path: Path) -
         "price": pyarrow.array([Decimal("12.50")]),
         "colour": pyarrow.array(["red"]).dictionary_encode(),
         "brand": pyarrow.array([b"H&M"]),
+        "attributes": pyarrow.array(
+            [[("size", "M")]], pyarrow.map_(pyarrow.string(), pyarrow.string())
+        ),
     }
     at = int(noon.timestamp() * 1000)
     with RowFile(table(tmp_path / "c.parquet", columns)) as file:
@@ -173,6 +177,7 @@ def test_times_of_parquet_become_epoch_ms_and_decimals_numbers(tmp_path: Path) -
                 "price": 12.5,
                 "colour": "red",
                 "brand": "H&M",
+                "attributes": {"size": "M"},
             }
         ]
 
@@ -204,6 +209,22 @@ def test_parquet_that_was_cut_short_is_refused(tmp_path: Path) -> None:
         rows(path, whole[:-20])
     with pytest.raises(InvalidFile, match="damaged"):
         rows(path, whole[:4] + bytes(byte ^ 0x5A for byte in whole[4:400]) + whole[400:])
+
+
+def test_any_bytes_of_parquet_are_rows_or_refused(tmp_path: Path) -> None:
+    columns = {"item_id": ["a", "é"] * 40, "day": [date(2020, 9, 22)] * 80, "b": [b"x"] * 80}
+    path = table(tmp_path / "c.parquet", columns, row_group_size=30, compression="none")
+    whole, random = path.read_bytes(), Random(1)
+    refused = 0
+    for _ in range(300):
+        changed = bytearray(whole)
+        for _ in range(random.choice([1, 2, 5])):
+            changed[random.randrange(4, len(changed))] = random.randrange(256)
+        try:
+            rows(path, bytes(changed))
+        except InvalidFile:
+            refused += 1
+    assert 0 < refused < 300
 
 
 def test_without_pyarrow_the_error_says_what_to_install(
