@@ -177,6 +177,9 @@ class OverlapReranker:
             raise RerankerFailed("the fake reranker was told to fail")
         return [self._score(request, deadline) for request in requests]
 
+    def forget_histories(self) -> None:
+        """Nothing is kept."""
+
     def _score(self, request: RerankRequest, deadline: Deadline) -> FloatArray | None:
         if deadline.remaining() < self.seconds:
             return None

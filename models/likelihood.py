@@ -81,6 +81,9 @@ class LikelihoodReranker(Paced):
         """Drops the kept general parts."""
         self._general.clear()
 
+    def forget_histories(self) -> None:
+        """Nothing of them is kept: the general parts are of titles alone."""
+
     def _question(self, position: int, request: RerankRequest) -> _Question:
         tokenize = self._scorer.tokenize
         texts = tuple(prompt.candidate(item, tokenize) for item in request.candidates)

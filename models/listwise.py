@@ -138,6 +138,9 @@ class ListwiseReranker(Paced):
             waiting = waiting[len(chunk) :]
         return answers
 
+    def forget_histories(self) -> None:
+        """Nothing is kept."""
+
     def _question(self, position: int, request: RerankRequest) -> _Question:
         tokenize = self._scorer.tokenize
         texts = tuple(candidate_text(item, tokenize) for item in request.candidates)

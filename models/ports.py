@@ -176,3 +176,6 @@ class Reranker(Protocol):
         Requests are served in their order, so that the first are the last to go without.
         Raises ``RerankerFailed`` (degrade).
         """
+
+    def forget_histories(self) -> None:
+        """Drops all that is kept of histories; what was read of items alone may stay."""

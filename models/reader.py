@@ -114,6 +114,14 @@ class HistoryReader(Paced):
         else:
             self._cache.forget(step_keys(self._prompt(history)))
 
+    def forget_histories(self) -> None:
+        """Drops what is kept of all prompts.
+
+        Not of one shopper's alone: windows of it that have slid on, and titles that have changed
+        since, could be found no more, and what is kept of a few dozen shoppers is soon made anew.
+        """
+        self.forget()
+
     def _prompt(self, history: Sequence[Read]) -> ReaderPrompt:
         return reader_prompt(history, self._form, self._model.tokenize)
 

@@ -111,6 +111,11 @@ class Recommender:
         """Whether the LLM takes part in the order where there is time."""
         return self._reranker is not None
 
+    def forget(self) -> None:
+        """Drops what is kept of shoppers' histories. For the thread that recommends."""
+        if self._reranker is not None:
+            self._reranker.forget_histories()
+
     def recommend(self, histories: Sequence[History], deadline: Deadline) -> list[Recommendation]:
         """One list for each history, in order; the first are the last to go without the LLM.
 

@@ -20,6 +20,7 @@ from faust.types import TP
 
 from models.errors import RetryLater, UnequalPartitions
 from stream.changelog import Changelog, Read
+from stream.contracts import attempts_in
 from stream.intake import Gap, GapReader, OffsetWatch, Verdict
 from stream.partition import partition_of
 from stream.settings import Settings, kafka_config
@@ -131,6 +132,7 @@ class ShopperApp:
                     event.key,
                     event.value,
                     event.ack,
+                    attempts_in(message.headers) if message.headers else 0,
                 )
             )
 

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from models.domain import Item
 from models.errors import BadMessage
 from models.ports import FloatArray, ItemIndex, Space, Stored
-from stream.contracts import Tombstone, dead_letter_headers, decode_product
+from stream.contracts import Tombstone, decode_product
 from stream.delivery import Delivery, Record
-from stream.topics import DEAD_LETTERS, PRODUCTS, TopicNames
+from stream.refusals import Refusals
+from stream.topics import PRODUCTS, TopicNames
 
 _log = logging.getLogger("weft.catalogue")
 
@@ -35,6 +36,7 @@ class Product:
     offset: int
     key: bytes | None
     value: bytes | None
+    attempts: int = 0  # how often it was tried before, if replay sent it
 
 
 @dataclass(slots=True)
@@ -78,7 +80,7 @@ class CatalogueProcessor:
         self._index = index
         self._space = space
         self._delivery = delivery
-        self._names = names
+        self._refusals = Refusals(names, _log)
         self._on_indexed = on_indexed
         self._now_ms = now_ms
 
@@ -96,6 +98,7 @@ class CatalogueProcessor:
         written = self._write(items, tally)
         if dead:
             self._delivery.deliver(dead)
+            self._refusals.delivered(dead)
         if written and self._on_indexed is not None:
             self._on_indexed(written, time.monotonic() - start)
         return tally
@@ -112,7 +115,11 @@ class CatalogueProcessor:
             try:
                 decoded = decode_product(product.key, product.value, now_ms)
             except BadMessage as error:
-                dead.append(self._dead_letter(product, error))
+                place = product.partition, product.offset
+                letter = self._refusals.letter(
+                    PRODUCTS, place, product.key, product.value, error, product.attempts
+                )
+                dead.append(letter)
                 tally.dead += 1
                 continue
             if isinstance(decoded, Tombstone):
@@ -160,16 +167,3 @@ class CatalogueProcessor:
         found = dict(zip((i.item_id for i in new), self._space.item_vectors(new), strict=True))
         tally.encoded += len({item.text for item in new if item.text})
         return [known.get(item.item_id, found.get(item.item_id)) for item in items]
-
-    def _dead_letter(self, product: Product, error: BadMessage) -> Record:
-        source = self._names.of(PRODUCTS)
-        _log.info(
-            "a record of %s is a dead letter (partition %d, offset %d): %s: %s",
-            source,
-            product.partition,
-            product.offset,
-            type(error).__name__,
-            error,
-        )
-        headers = dead_letter_headers(source, product.partition, product.offset, error)
-        return Record(self._names.of(DEAD_LETTERS), product.key, product.value, -1, headers)

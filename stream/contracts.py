@@ -16,7 +16,7 @@ Everything wrong with a message is a ``BadMessage``; nothing else is raised for 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -31,6 +31,8 @@ from stream.fields import Json
 from stream.topics import CLICKS, ERASURES, PRODUCTS, PURCHASES, RECOMMENDATIONS, SEARCHES
 
 MAX_BYTES: Final = 256 * 1024
+#: The header that counts how often a record was tried and became a dead letter.
+ATTEMPTS: Final = "weft-attempts"
 _DAY_MS: Final = int(timedelta(days=1).total_seconds() * 1000)
 
 
@@ -190,9 +192,12 @@ def encode_event(event: ShopperEvent) -> tuple[str, bytes, bytes]:
 
 
 def dead_letter_headers(
-    topic: str, partition: int, offset: int, error: BadMessage
+    topic: str, partition: int, offset: int, error: BadMessage, before: int = 0
 ) -> list[tuple[str, bytes]]:
-    """The headers of a record of ``dead-letters``; key and value are the source's bytes."""
+    """The headers of a record of ``dead-letters``; key and value are the source's bytes.
+
+    ``before``: how often it was tried before this time (``attempts_in`` the source's headers).
+    """
     words = str(error).encode(errors="replace")[:1024]
     return [  # named as stream.declaration's headers
         ("weft-topic", topic.encode()),
@@ -200,7 +205,19 @@ def dead_letter_headers(
         ("weft-offset", str(offset).encode()),
         ("weft-error", type(error).__name__.encode()),
         ("weft-words", words),
+        (ATTEMPTS, str(before + 1).encode()),
     ]
+
+
+def attempts_in(headers: Iterable[tuple[str, bytes | None]] | None) -> int:
+    """How often a record with these headers was tried before: 0 unless replay sent it.
+
+    Anybody may write headers: what is no plain number of a few digits counts as none.
+    """
+    for name, value in headers or ():
+        if name == ATTEMPTS and value and value.isdigit() and len(value) <= 4:
+            return int(value)
+    return 0
 
 
 def _dumps(fields: Mapping[str, Any]) -> bytes:

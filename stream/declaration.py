@@ -88,6 +88,7 @@ _HEADERS = (
     Field("weft-offset", _LINE, "its offset, in digits", required=True),
     Field("weft-error", _LINE, "the error's name, e.g. InvalidField", required=True),
     Field("weft-words", _LINE, "what was wrong with it", required=True),
+    Field("weft-attempts", _LINE, "how often it was tried, in digits; 1 when absent"),
 )
 
 

@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from models.errors import BrokerUnavailable, Fatal, InvalidSettings, MissingTopic
 from stream.catalogue import Product
+from stream.contracts import attempts_in
 
 Config = Mapping[str, str | int | float | bool]
 
@@ -113,7 +114,9 @@ class Follower(ABC):
         if partition is None or offset is None:  # an error of the client, not of a partition
             partition, offset = -1, -1
         if error is None:
-            products.append(Product(partition, offset, message.key(), message.value()))
+            headers: Any = message.headers()
+            tried = attempts_in(headers)
+            products.append(Product(partition, offset, message.key(), message.value(), tried))
             ends.pop(partition, None)
         elif error.code() == KafkaError._PARTITION_EOF:
             ends[partition] = offset

@@ -23,22 +23,20 @@ from models.popularity import Popularity
 from models.ports import Deadline
 from models.query_memory import QueryMemory
 from stream.backlog import Backlog
-from stream.contracts import (
-    AsOf,
-    dead_letter_headers,
-    decode_shopper,
-    encode_recommendation,
-)
+from stream.contracts import AsOf, decode_shopper, encode_recommendation
 from stream.delivery import Delivery, Record
 from stream.partition import partition_of
+from stream.refusals import Refusals
 from stream.settings import Settings
 from stream.state import Applied, ShopperState, loads
-from stream.topics import DEAD_LETTERS, RECOMMENDATIONS, TopicNames
+from stream.topics import RECOMMENDATIONS, TopicNames
 
 _log = logging.getLogger("weft.shoppers")
 
 _RETRY_FIRST: Final = 0.2
 _RETRY_MOST: Final = 10.0
+#: Bytes of dead letters in one batch: they may be as long as the broker takes.
+_DEAD_BYTES: Final = 8 << 20
 
 
 class Recommends(Protocol):
@@ -51,6 +49,9 @@ class Recommends(Protocol):
     def recommend(self, histories: Sequence[History], deadline: Deadline) -> list[Recommendation]:
         """One list a history. Blocks; raises ``RetryLater`` where the index is away."""
 
+    def forget(self) -> None:
+        """Drops what is kept of histories: a shopper was erased, or shoppers are another's now."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -62,6 +63,7 @@ class Arrival:
     key: bytes | None
     value: bytes | None
     ack: Callable[[], object]
+    attempts: int = 0  # how often it was tried before, if replay sent it
 
 
 @dataclass(slots=True)
@@ -95,6 +97,8 @@ class _Batch:
     due: dict[bytes, _Due] = field(default_factory=dict)
     dead: list[Record] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
+    dead_bytes: int = 0
+    forgets: bool = False  # a shopper of it was erased
     rerank_only: bool = False
 
 
@@ -119,6 +123,7 @@ class ShopperProcessor:
         self.counters = Counters()
         self._settings = settings
         self._names = TopicNames(settings.topic_prefix, settings.group)
+        self._refusals = Refusals(self._names, _log)
         self._table = table
         self._recommender = recommender
         self._popularity = popularity
@@ -139,9 +144,14 @@ class ShopperProcessor:
 
     async def room(self) -> None:
         """Waits until the batch that is being gathered can take another event."""
-        while len(self._pending.arrivals) >= self._settings.batch_size:
+        while self._is_full():
             self._room.clear()
             await self._room.wait()
+
+    def _is_full(self) -> bool:
+        """A batch is bounded in events, and in the bytes of those that no contract bounds."""
+        full = len(self._pending.arrivals) >= self._settings.batch_size
+        return full or self._pending.dead_bytes >= _DEAD_BYTES
 
     def take(self, arrival: Arrival) -> None:
         """Applies one event to its shopper's state, or makes a dead letter of it.
@@ -153,7 +163,12 @@ class ShopperProcessor:
             self._apply(arrival)
         except BadMessage as error:
             self.counters.dead += 1
-            self._pending.dead.append(self._dead_letter(arrival, error))
+            place = arrival.partition, arrival.offset
+            letter = self._refusals.letter(
+                arrival.topic, place, arrival.key, arrival.value, error, arrival.attempts
+            )
+            self._pending.dead.append(letter)
+            self._pending.dead_bytes += len(arrival.value or b"")
         self._pending.arrivals.append(arrival)
         self._arrived.set()
 
@@ -174,6 +189,7 @@ class ShopperProcessor:
             self.counters.again += 1
         elif applied is Applied.ERASED:
             self.counters.erased += 1
+            self._pending.forgets = True
         elif applied is Applied.NEW and event.item_id is not None:
             self._popularity.add(event.item_id, event.ts)
             query = state.led_by(arrival.topic, arrival.offset, event.ts)
@@ -184,27 +200,30 @@ class ShopperProcessor:
     def _partition_of(self, key: bytes) -> int:
         return partition_of(key, self._partitions, self._settings.partitioner)
 
-    def _dead_letter(self, arrival: Arrival, error: BadMessage) -> Record:
-        name = self._names.of(arrival.topic)
-        headers = dead_letter_headers(name, arrival.partition, arrival.offset, error)
-        return Record(self._names.of(DEAD_LETTERS), arrival.key, arrival.value, -1, headers)
-
     # -- lists out ---------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serves batches until cancelled. An error that cannot be retried ends it."""
         while True:
-            batch = await self._gather()
-            epoch = self._epoch
-            wait = _RETRY_FIRST
-            while epoch == self._epoch:
-                try:
-                    await self._serve(batch, epoch)
-                    break
-                except RetryLater as error:
-                    _log.warning("%s: %s; trying again", type(error).__name__, error)
-                    await asyncio.sleep(wait)
-                    wait = min(2 * wait, _RETRY_MOST)
+            await self._insist(await self._gather())
+
+    async def _insist(self, batch: _Batch) -> None:
+        """Serves the batch, again and again while the outside is away: no other is begun."""
+        epoch, wait, began = self._epoch, _RETRY_FIRST, time.monotonic()
+        told: type[RetryLater] | None = None
+        while epoch == self._epoch:
+            try:
+                await self._serve(batch, epoch)
+            except RetryLater as error:
+                if type(error) is not told:  # once an outage, not once a try
+                    told = type(error)
+                    _log.warning("%s: %s; trying again, no new events", told.__name__, error)
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _RETRY_MOST)
+            else:
+                if told is not None:
+                    _log.warning("going on after %.1f s", time.monotonic() - began)
+                return
 
     async def _gather(self) -> _Batch:
         """The next batch of events, or, when there are none, one shopper of the backlog."""
@@ -238,10 +257,12 @@ class ShopperProcessor:
     async def _serve(self, batch: _Batch, epoch: int) -> None:
         asked = {key: due for key, due in batch.due.items() if not due.state.is_marker}
         lists: dict[bytes, Recommendation] = {}
+        loop = asyncio.get_running_loop()
+        if batch.forgets:  # before any list of this batch, after those of the ones before it
+            await loop.run_in_executor(self._models, self._recommender.forget)
         if asked:
             histories = [due.state.history() for due in asked.values()]
             deadline = Deadline.after(self._settings.deadline, time.monotonic)
-            loop = asyncio.get_running_loop()
             made = await loop.run_in_executor(
                 self._models, self._recommender.recommend, histories, deadline
             )
@@ -252,9 +273,7 @@ class ShopperProcessor:
             if batch.rerank_only:
                 lists = self._only_reranked(batch, lists)
             if records := [*batch.dead, *self._records(batch, lists)]:
-                await asyncio.get_running_loop().run_in_executor(
-                    self._sender, self._delivery.deliver, records
-                )
+                await loop.run_in_executor(self._sender, self._delivery.deliver, records)
             self._done(batch, lists)
 
     def _only_reranked(
@@ -298,6 +317,7 @@ class ShopperProcessor:
             self._backlog.drop(key)
 
     def _done(self, batch: _Batch, lists: dict[bytes, Recommendation]) -> None:
+        self._refusals.delivered(batch.dead)
         for arrival in batch.arrivals:
             arrival.ack()
         self.counters.acked += len(batch.arrivals)
@@ -325,6 +345,7 @@ class ShopperProcessor:
         """Rebuilds what is derived from the recovered table: popularity, query memory, backlog."""
         epoch = self._epoch
         self._popularity.clear()
+        self._models.submit(self._recommender.forget)
         if self._memory is not None:
             self._memory.clear()
         self._backlog.clear()
@@ -354,5 +375,6 @@ class ShopperProcessor:
 
     def close(self) -> None:
         """Stops the threads; what they do is finished first."""
+        self._refusals.tell()
         self._models.shutdown(cancel_futures=True)
         self._sender.shutdown(cancel_futures=True)

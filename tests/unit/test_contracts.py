@@ -14,6 +14,7 @@ from stream.contracts import (
     EventKind,
     ShopperEvent,
     Tombstone,
+    attempts_in,
     dead_letter_headers,
     decode_product,
     decode_recommendation,
@@ -301,4 +302,17 @@ def test_a_dead_letters_headers_say_where_it_was_and_why() -> None:
         "weft-offset": b"41",
         "weft-error": b"InvalidField",
         "weft-words": b"ts is missing",
+        "weft-attempts": b"1",
     }
+
+
+def test_a_record_that_was_sent_back_dies_with_one_attempt_more() -> None:
+    first = dead_letter_headers("shop-clicks", 3, 41, InvalidField("ts is missing"))
+    again = dead_letter_headers("shop-clicks", 3, 99, InvalidField("ts"), attempts_in(first))
+    assert dict(again)["weft-attempts"] == b"2"
+
+
+@pytest.mark.parametrize("told", [b"", b"many", b"-1", b"1" * 5000, "²".encode(), None])
+def test_a_count_of_attempts_that_is_none_counts_as_none(told: bytes | None) -> None:
+    assert attempts_in([("other", b"7"), ("weft-attempts", told)]) == 0
+    assert attempts_in(None) == 0
