@@ -1,0 +1,120 @@
+"""A dead letter's whole way: the intake, the topic, replay, the intake again; and purge."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from confluent_kafka import Producer
+
+from models.fake import HashEncoder, MemoryIndex
+from models.popularity import Popularity
+from models.recommender import Recommender
+from models.zero_shot import ZeroShotSpace
+from stream.app import ShopperApp
+from stream.broker import EmbeddedBroker, ensure_topics
+from stream.cli import cli
+from stream.dead_letters import Letter, LetterReader
+from stream.delivery import KafkaDelivery
+from stream.intake import KafkaGapReader
+from stream.settings import Settings, kafka_config
+from stream.shoppers import ShopperProcessor
+from tests.kafka import RealKafka
+
+BAD = b'{"user_id": "ana", "ts": '
+
+
+def dlq(settings: Settings, *arguments: str) -> Result:
+    environment = {"WEFT_KAFKA": settings.kafka, "WEFT_TOPIC_PREFIX": settings.topic_prefix}
+    return CliRunner().invoke(cli, ["dlq", *arguments], env=environment)
+
+
+def letters(settings: Settings) -> list[Letter]:
+    with LetterReader(settings) as reader:
+        return sorted(reader.letters(), key=lambda letter: letter.attempts)
+
+
+def produce(settings: Settings, topic: str, key: bytes, *values: bytes) -> None:
+    config = {"bootstrap.servers": settings.kafka, "partitioner": settings.partitioner}
+    producer = Producer(config)
+    for value in values:
+        producer.produce(settings.topic_prefix + topic, value, key)
+    assert producer.flush(30) == 0
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[ShopperProcessor]:
+    """The shopper half of a worker, with fakes in the place of the models."""
+    layout = await asyncio.to_thread(ensure_topics, settings)
+    popularity, config = Popularity(7), kafka_config(settings)
+    recommender = Recommender(
+        MemoryIndex(), ZeroShotSpace(HashEncoder()), popularity, None, 0.0, 10, 20
+    )
+    app = ShopperApp(settings, layout.partitions, layout.embedded)
+    delivery = KafkaDelivery(config, settings.partitioner)
+    processor = ShopperProcessor(
+        settings, app.table, recommender, popularity, delivery, layout.partitions
+    )
+    app.attach(processor, KafkaGapReader(config))
+    serving = asyncio.create_task(processor.run())
+    await app.start()
+    try:
+        yield processor
+    finally:
+        await app.stop()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        processor.close()
+        delivery.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    end = asyncio.get_running_loop().time() + 60
+    while not condition():
+        assert asyncio.get_running_loop().time() < end, "it did not happen in time"
+        await asyncio.sleep(0.05)
+
+
+def dies_twice(settings: Settings) -> None:
+    """A bad record dies, is sent back, dies again; a good one beside it lives."""
+
+    async def main() -> None:
+        async with running(settings) as processor:
+            good = b'{"user_id": "ana", "ts": 1700000000000, "item_id": "i1"}'
+            await asyncio.to_thread(produce, settings, "clicks", b"ana", BAD, good)
+            await until(lambda: processor.counters.acked == 2)
+            assert [letter.attempts for letter in await asyncio.to_thread(letters, settings)] == [1]
+            done = await asyncio.to_thread(dlq, settings, "replay", "--yes")
+            assert "1 dead letter sent back" in done.output
+            await until(lambda: processor.counters.acked == 3)
+            assert processor.counters.lists == 1
+
+    asyncio.run(main())
+    first, second = letters(settings)
+    assert (first.attempts, second.attempts) == (1, 2)
+    assert (first.key, first.value) == (second.key, second.value) == (b"ana", BAD)
+    assert second.header("weft-offset") == "2"  # where it lay when it died again
+
+
+def test_a_record_that_dies_again_after_replay_carries_one_attempt_more(tmp_path: Path) -> None:
+    with EmbeddedBroker() as broker:
+        dies_twice(Settings(kafka=broker.bootstrap, data_dir=tmp_path))
+
+
+@pytest.mark.kafka
+def test_on_a_real_kafka_it_dies_again_too_and_purge_deletes_what_lies_before_a_place(
+    kafka: RealKafka, tmp_path: Path
+) -> None:
+    settings = Settings(kafka=kafka.bootstrap, topic_prefix="dlq-", partitions=3, data_dir=tmp_path)
+    dies_twice(settings)
+    (partition,) = {letter.place[0] for letter in letters(settings)}
+    assert "1 dead letter deleted" in dlq(settings, "purge", f"{partition}:1", "--yes").output
+    assert [letter.attempts for letter in letters(settings)] == [2]
+    assert "0 dead letters deleted" in dlq(settings, "purge", "--before", "1d", "--yes").output
+    assert "1 dead letter deleted" in dlq(settings, "purge", "--all", "--yes").output
+    assert letters(settings) == []
+    assert "no dead letters" in dlq(settings, "list").output
