@@ -41,7 +41,8 @@ def command(log: str, paths: tuple[Path, ...], out: Path, sample_users: float | 
     taobao        UserBehavior.csv
 
     Weft ships and downloads none of them. OUT gets events.jsonl.gz, catalog.jsonl.gz and
-    import.json, which says what was read and set aside. A run that was stopped leaves OUT as it was.
+    import.json, which says what was read and set aside. A run that was stopped leaves OUT as it
+    was.
     """
     from stream.cli.progress import Bars
     from stream.importers.run import SOURCES, import_log
