@@ -241,6 +241,12 @@ def _halved(state: dict[str, Tensor], halves: bool) -> dict[str, Tensor]:
             for n, v in state.items()}  # fmt: skip
 
 
+def trained_until(log: TrainingLog, split: Split) -> int:
+    """The ts (epoch ms) of the newest event that was learnt; 0 where none was."""
+    some = split.ends > log.offsets[:-1]
+    return int(log.ts[split.ends[some] - 1].max(initial=0))
+
+
 def _described(
     request: Request, log: TrainingLog, split: Split, encoder: TitleEncoder,
     model: SequenceModel, shares: list[Mapping[str, float]], metrics: Mapping[str, Interval],
@@ -259,7 +265,8 @@ def _described(
         data={"fingerprint": summary.fingerprint, "events": summary.events,
               "shoppers": summary.shoppers, "items": summary.items,
               "first_ts": summary.first_ts, "last_ts": summary.last_ts},
-        split={"words": split.words, "validation": len(split.validation)},
+        split={"words": split.words, "validation": len(split.validation),
+               "trained_until": trained_until(log, split)},
         metrics={name: asdict(value) for name, value in metrics.items()},
         mix={f"member {n}": share for n, share in enumerate(shares, 1)},
         licences={"encoder": weights.MINILM.licence, "llm": weights.SMOLLM2.licence}

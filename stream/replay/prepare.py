@@ -112,7 +112,22 @@ def prepare(request: Request, encoder: TitleEncoder, say: Say) -> Prepared:
         aside.append(rows.aside.count)
     products.sort(key=lambda entry: entry.ts)
     asked = protocols.cut(
-        log, request.protocol, request.first, request.until, new_only=request.new_only
-    )
+        log, request.protocol, request.first, request.until, new_only=request.new_only,
+        trained_until=_trained_until(request, say),
+    )  # fmt: skip
     asked = protocols.sampled(asked, log, request.shoppers)
     return Prepared(log, spool, asked, products, sum(aside))
+
+
+def _trained_until(request: Request, say: Say) -> int:
+    """The newest event that any bundle of the replay has learnt (epoch ms), 0 without a bundle."""
+    from models.bundle import read_manifest
+
+    found = 0
+    for live in request.lives:
+        if live.bundle:
+            told = read_manifest(Path(live.bundle)).told.split.get("trained_until")
+            if told is None:
+                say(f"{live.name} does not say until when it learnt: mind that --from is later")
+            found = max(found, int(told or 0))
+    return found

@@ -6,7 +6,7 @@ entered by then.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -52,14 +52,29 @@ def cut(
     until: int | None = None,
     *,
     new_only: bool = False,
+    trained_until: int = 0,
 ) -> Asked:
     """The questions of one of ``NAMES`` with ``first`` <= ts < ``until`` (epoch ms).
 
-    Raises ``InvalidFile`` where there are none.
+    ``trained_until``: the newest event that a bundle has learnt. By default nothing is asked up to
+    then; where ``first`` is earlier, the warning says so. Raises ``InvalidFile`` where there are no
+    questions.
     """
     last = log.summary.last_ts + 1
     until = last if until is None else min(until, last)
-    asked = _last(log, until) if name == "last" else _in_time(log, name, first, until, new_only)
+    if name == "last":
+        asked = _last(log, until)
+    else:
+        warning = ""
+        if first is None:
+            first = boundary(log) if name == "time" else log.summary.first_ts
+            first = max(first, trained_until + 1)
+        elif first <= trained_until:
+            warning = (
+                f"A bundle has learnt from events up to {day(trained_until)}: what is asked before "
+                "then it may have seen. Ask with a later --from."
+            )
+        asked = replace(_in_time(log, name, first, until, new_only), warning=warning)
     if not len(asked.baskets):
         raise InvalidFile(
             f"no shopper has an event to ask for {asked.words}: give another --from and --until, "
@@ -106,10 +121,7 @@ def sampled(asked: Asked, log: TrainingLog, count: int) -> Asked:
     some = np.flatnonzero(np.isin(asked.baskets.shoppers, chosen))
     baskets = asked.baskets.take(some.astype(np.int64))
     apart = int(without_tie(log, baskets).sum()) if asked.apart else 0
-    return Asked(
-        asked.name, asked.words, baskets, asked.ends, asked.first, asked.until, asked.warning,
-        apart,
-    )  # fmt: skip
+    return replace(asked, baskets=baskets, apart=apart)
 
 
 def held_out(asked: Asked, log: TrainingLog, spool: Spool) -> NDArray[np.bool_] | None:
