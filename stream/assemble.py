@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models.breaker import CircuitBreaker
 from models.fusion import GATE_WEIGHT
 from models.popularity import Popularity
 from models.ports import Reranker, Space
@@ -106,9 +108,11 @@ def load_serving(
         opened = open_bundle(bundle)
         space = TrainedSpace(opened, encoder)
         weight = _bundle_weight(settings, opened)
-    reranker, candidates = None, 0
+    reranker: Reranker | None = None
+    candidates = 0
     if weight > 0:
-        reranker, candidates = _reranker(settings, say, opened)
+        inside, candidates = _reranker(settings, say, opened)
+        reranker = CircuitBreaker(inside, time.monotonic)
     bundle_id = opened.id if opened else ""
     index = open_index(settings, space, folder_of(settings, index_folder, bundle_id), bundle_id)
     recommender = Recommender(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from models import llm_graph, reader_graph
+from models.breaker import CircuitBreaker
 from models.domain import Item, Kind, Step
 from models.fake import HashEncoder, ManualClock, OverlapReranker
 from models.likelihood import LikelihoodReranker
@@ -33,6 +34,11 @@ HOSTILE = (
 
 def overlap(_folder: Path) -> Reranker:
     return OverlapReranker()
+
+
+def breaker(_folder: Path) -> Reranker:
+    """Closed: it has to be as good as the one inside."""
+    return CircuitBreaker(OverlapReranker(), ManualClock())
 
 
 def counting(_folder: Path) -> Reranker:
@@ -97,7 +103,7 @@ def listwise_onnx(folder: Path) -> Reranker:
 
 
 ADAPTERS: list[Callable[[Path], Reranker]] = [
-    overlap, counting, onnx, torch, reader_onnx, reader_torch
+    overlap, breaker, counting, onnx, torch, reader_onnx, reader_torch
 ]  # fmt: skip
 #: In these candidates see each other, by design: all is promised but what ``independent`` tests.
 LISTWISE: list[Callable[[Path], Reranker]] = [listwise_counting, listwise_onnx]
@@ -197,6 +203,14 @@ def test_past_the_deadline_there_is_no_score(reranker: Reranker) -> None:
     late = Deadline.after(-1, ManualClock())
     late_one = request_of(("linen dress",), ("linen hat", "a hat of its own"))
     assert reranker.score([late_one], late) == [None]
+
+
+def test_forgetting_histories_changes_no_score(reranker: Reranker) -> None:
+    before = score(reranker, ("linen dress",), "linen hat", "boots")
+    reranker.forget_histories()
+    assert score(reranker, ("linen dress",), "linen hat", "boots") == pytest.approx(
+        before, abs=1e-3
+    )
 
 
 def test_the_name_says_who_scored(reranker: Reranker) -> None:
