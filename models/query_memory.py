@@ -15,6 +15,7 @@ of the shopper who reads it, never another's.
 from __future__ import annotations
 
 import heapq
+import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -121,6 +122,29 @@ class QueryMemory:
             self._unread.clear()
             self._now, self._dropped = 0, True
 
+    def dump(self) -> str:
+        """All that is held, as JSON; see ``restore``."""
+        with self._lock:
+            queries = {
+                text: {item: (chosen.weight, chosen.count) for item, chosen in led.items()}
+                for text, led in self._queries.items()
+            }
+            told = {"queries": queries, "now": self._now, "unread": list(self._unread),
+                    "dropped": self._dropped, "read": self._vectors.texts}  # fmt: skip
+            return json.dumps(told)
+
+    def restore(self, told: str) -> None:
+        """Becomes what ``dump`` told of: it answers as that one would have."""
+        read = json.loads(told)
+        with self._lock:
+            self._queries = {
+                text: {item: _Chosen(*chosen) for item, chosen in led.items()}
+                for text, led in read["queries"].items()
+            }
+            self._now, self._dropped = read["now"], read["dropped"]
+            self._unread = dict.fromkeys(read["unread"])
+        self._vectors.update(read["read"], set())
+
     @property
     def caught_up(self) -> bool:
         """Whether all queries can be found by their likes; each ``recall`` encodes some more."""
@@ -179,6 +203,11 @@ class _Vectors:
         self._encoder = encoder
         self._texts: list[str] = []
         self._rows = np.zeros((0, encoder.dim), dtype=np.float32)  # at least n
+
+    @property
+    def texts(self) -> list[str]:
+        """Those that have a vector, in the order in which they came."""
+        return list(self._texts)
 
     def update(self, new: Sequence[str], held: set[str] | None) -> None:
         """Adds the ``new`` texts, after dropping what is not ``held`` any more."""

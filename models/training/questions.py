@@ -76,7 +76,7 @@ def last_events(log: TrainingLog, shortest: int = 3, gap: int = 0) -> Split:
     events of another. Shoppers with fewer than ``shortest`` events are trained on whole.
 
     With ``gap`` 1 the event before the validation's is not trained on, though it is read: that is
-    how the test will be asked, so settings are better chosen so (docs/log.md, 12).
+    how the test will be asked, so settings are better chosen so (docs/log.md, 13).
     """
     starts, stops = log.offsets[:-1], log.offsets[1:]
     asked = np.flatnonzero(stops - starts >= shortest + gap)

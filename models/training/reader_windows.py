@@ -177,7 +177,7 @@ def batches(windows: Windows, batch_tokens: int, rng: np.random.Generator) -> li
     """All windows once, so many tokens a step, in an order of the generator's.
 
     Each step has short and long histories, like every other: steps on one length each learn less
-    (docs/log.md, 12).
+    (docs/log.md, 13).
     """
     order = rng.permutation(len(windows))
     found: list[Places] = []

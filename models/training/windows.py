@@ -46,7 +46,7 @@ class Windows:
 
         A batch comes in ``parts`` of alike lengths, to be one step together: that saves the
         padding, and still every step has short and long histories. (Steps on one length each
-        cost a tenth of HR@10, docs/log.md 12.)
+        cost a tenth of HR@10, docs/log.md 13.)
         """
         order = rng.permutation(len(self))
         for at in range(0, len(order), size):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     "--protocol", type=click.Choice(["prequential", "time", "last"]), default="prequential",
     show_default=True, help="What is asked: each basket, those after a boundary, last events.",
 )  # fmt: skip
+@click.option("--columns", help="Which column of EVENTS is which field: see weft events publish.")
+@click.option("--catalog-columns", help="The same of CATALOG: see weft catalog publish.")
 @click.option("--from", "first", help="Ask from this time on: 2020-09-22, or epoch ms.")
 @click.option("--until", help="Ask and apply what is before this time.")
 @click.option(
@@ -78,6 +80,7 @@ def _replay(*, as_json: bool, **options: Any) -> None:
     from models.vectors import CachedEncoder
     from stream import settings
     from stream.cli.progress import Paces
+    from stream.columns import EVENTS, PRODUCTS, column_map
     from stream.replay.asking import names_of
     from stream.replay.prepare import Request
     from stream.replay.run import replay
@@ -89,7 +92,8 @@ def _replay(*, as_json: bool, **options: Any) -> None:
         _lives(chosen, options["bundles"], reranks), names_of(options["baselines"]),
         options["protocol"], _time(options["first"]), _time(options["until"]),
         options["targets"] == "new", options["sample_users"] or 0, options["jobs"],
-        options["through"], options["seed"], shlex.join(["weft", *sys.argv[1:]]),
+        options["through"], options["seed"], shlex.join(["weft", *sys.argv[1:]]), "",
+        column_map(options["columns"], EVENTS), column_map(options["catalog_columns"], PRODUCTS),
     )  # fmt: skip
     request.report.mkdir(parents=True, exist_ok=True)
     encoder = CachedEncoder(

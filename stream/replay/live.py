@@ -107,12 +107,16 @@ async def _drive(
     try:
         if (told := store.mark("popularity")) is not None:
             parts.popularity.restore(told.decode())
+        if parts.memory is not None and (told := store.mark("memory")) is not None:
+            parts.memory.restore(told.decode())
         wants = parts.live.wants_rerank
         stage = InProcess(settings, parts, store, rows, _RERANKED if wants else _LISTS)
 
         def checkpoint(place: int) -> None:
-            marks = {"popularity": parts.popularity.dump().encode(), "place": b"%d" % place}
-            store.checkpoint(**marks)
+            marks = {"popularity": parts.popularity.dump(), "place": str(place)}
+            if parts.memory is not None:
+                marks["memory"] = parts.memory.dump()
+            store.checkpoint(**{name: value.encode() for name, value in marks.items()})
 
         plan = plan_of(request, prepared, job, _RERANKED if wants else _LISTS)
         place = int(store.mark("place") or b"0")

@@ -14,6 +14,7 @@ from models.making import Say
 from models.ports import TitleEncoder
 from models.training.log import TrainingLog
 from models.training.run import prepared
+from stream.columns import Columns
 from stream.declaration import EARLIEST
 from stream.files import RowFile
 from stream.publish import Entry, event_entries, product_entries
@@ -57,6 +58,8 @@ class Request:
     seed: int = 0
     command: str = ""
     title: str = ""
+    columns: Columns | None = None  # of the log, and of the catalogue
+    catalog_columns: Columns | None = None
 
     @property
     def work(self) -> Path:
@@ -97,17 +100,20 @@ class Prepared:
 def prepare(request: Request, encoder: TitleEncoder, say: Say) -> Prepared:
     """Reads what was not read before. Raises ``InvalidFile``."""
     aside: list[int] = []  # rows that could not be used, a file
-    told = sources(request.catalog, request.events, lambda _rows: None)
+    told = sources(
+        request.catalog, request.events, lambda _rows: None, request.catalog_columns,
+        request.columns,
+    )  # fmt: skip
     log = prepared(request.work / "log", told, encoder, say)
     names = TopicNames()
 
     def entries() -> Iterator[Entry]:
-        with RowFile(request.events) as rows:
+        with RowFile(request.events, columns=request.columns) as rows:
             yield from event_entries(rows, names)
             aside.append(rows.aside.count)
 
     spool = spooled(request.work / "spool", told.key, entries)
-    with RowFile(request.catalog) as rows:
+    with RowFile(request.catalog, columns=request.catalog_columns) as rows:
         products = list(product_entries(rows, names, undated=UNDATED))
         aside.append(rows.aside.count)
     products.sort(key=lambda entry: entry.ts)

@@ -77,7 +77,7 @@ class InProcess:
         self._models = _Timed(parts.live, models_batch)
         self._processor = ShopperProcessor(
             settings, store.states, self._models, parts.popularity, self, 1,
-            clock=lambda: self._now / 1000,
+            clock=lambda: self._now / 1000, memory=parts.memory,
         )  # fmt: skip
         self._catalogue = CatalogueProcessor(
             parts.index, parts.space, self, self._names, now_ms=lambda: self._now

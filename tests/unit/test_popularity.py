@@ -113,3 +113,17 @@ def test_cleared_counts_start_anew_at_any_time() -> None:
     assert popularity.top(5) == []
     popularity.add("earlier", NOON)
     assert counted(popularity) == {"earlier": 1}
+
+
+def test_what_is_restored_answers_as_the_other_goes_on_to_answer() -> None:
+    one = Popularity(days=3)
+    for n in range(500):
+        one.add(f"i{n * n % 37}", NOON + n * DAY // 90)
+        if n % 60 == 0:
+            one.top(5)  # a ranking that lags is kept as well
+    two = Popularity(days=3)
+    two.restore(one.dump())
+    for n in range(500, 800):
+        assert one.top(7) == two.top(7)
+        for each in (one, two):
+            each.add(f"i{n * n % 41}", NOON + n * DAY // 90)

@@ -243,3 +243,20 @@ def test_a_score_is_the_cosine_and_what_the_memory_adds() -> None:
     assert [score for _, score in found] == pytest.approx(
         [0.6 + half, 0.48 + half, 0.5, 0.3 + half, 0.3]
     )
+
+
+def test_what_is_restored_answers_as_the_other_goes_on_to_answer() -> None:
+    words = ["linen", "midi", "dress", "wool", "coat", "red"]
+    picks = random.Random(5)
+    one = memory(queries=8, items=3)
+    for n in range(200):
+        one.add(" ".join(picks.sample(words, 3)), f"i{n % 7}", NOW + n * DAY // 9)
+        if n % 50 == 0:
+            one.recall([DRESS])
+    two = memory(queries=8, items=3)
+    two.restore(one.dump())
+    for n in range(200, 260):
+        query = " ".join(picks.sample(words, 3))
+        assert one.recall([query, DRESS]) == two.recall([query, DRESS])
+        for each in (one, two):
+            each.add(query, f"i{n % 7}", NOW + n * DAY // 9)

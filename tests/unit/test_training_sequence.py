@@ -109,7 +109,7 @@ def test_a_target_follows_its_row(log: TrainingLog) -> None:
 
 
 def test_every_step_has_short_and_long_histories(tmp_path: Path) -> None:
-    """Steps on one length each lose a tenth of what is found (docs/log.md, 12)."""
+    """Steps on one length each lose a tenth of what is found (docs/log.md, 13)."""
     rows = [
         Logged(f"u{n}", START + day * DAY, Kind.CLICK, f"red-{day % PER_COLOUR}")
         for n in range(64)
