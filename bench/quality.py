@@ -32,7 +32,6 @@ from models import weights
 from models.domain import Item, Kind
 from models.encoder import load_encoder
 from models.evaluation import Values, bootstrap, paired_difference
-from models.mixup import MixUpConfig
 from models.retrieval import DECAY
 from models.sequence import Member, SequenceConfig, SequenceModel
 from models.training import gate
@@ -317,17 +316,11 @@ def beauty(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
     return lines
 
 
-#: H&M has a tenth of Beauty's events, and a shelf that turns over: begin as zero-shot, small steps.
-HM_TRAINING = SequenceTraining(
-    epochs=8, batch=32, negatives=1024, every=1, patience=8, pool="seen", asked=10_000
-)
-HM_SEQUENCE = SequenceConfig(MixUpConfig(zero_shot=True), dropout=0.3)
-
-
 def shelf(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
     """A shelf that turns over: all targets, cold ones and warm ones apart."""
     strategies = args.strategies or ["id", "title", "residual"]
-    rows, _ = ladder(bench, strategies, args.seeds, HM_TRAINING, HM_SEQUENCE)
+    preset = PRESETS["small"]
+    rows, _ = ladder(bench, strategies, args.seeds, preset.training, preset.sequence)
     test = bench.split.test
     cold = counted(bench.log, bench.split.ends)[test.targets] == 0
     few = test.ends - test.starts < 10

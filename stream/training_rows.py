@@ -28,10 +28,12 @@ def sources(
     done: Callable[[RowFile], None],
     catalog_columns: Columns | None = None,
     event_columns: Columns | None = None,
+    until: int | None = None,
 ) -> Sources:
     """Both files; ``done`` hears of each when it has been read, with what was set aside.
 
-    The maps say which of their columns is which field. Raises ``InvalidFile``.
+    The maps say which of their columns is which field; events at ``until`` (epoch ms) and later are
+    left out. Raises ``InvalidFile``.
     """
     for file, columns in ((catalog, catalog_columns), (events, event_columns)):
         with RowFile(file, columns=columns) as rows:
@@ -52,10 +54,13 @@ def sources(
                 event = decode_shopper(
                     entry.record.topic, entry.record.key, entry.record.value, now_ms()
                 )
-                if (kind := _KINDS.get(event.kind)) is not None:
+                kind = _KINDS.get(event.kind)
+                if kind is not None and (until is None or event.ts < until):
                     yield Logged(event.user_id, event.ts, kind, event.item_id, event.query)
             done(rows)
 
+    if until is not None:
+        maps += f" until {until}"
     return Sources(f"{_sum(catalog)} {_sum(events)}{maps}", items, logged)
 
 

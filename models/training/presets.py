@@ -1,4 +1,4 @@
-"""How much to train: three presets by name, measured on Amazon Beauty (docs/quality.md)."""
+"""How much to train: presets by name, measured on Amazon Beauty (docs/quality.md)."""
 
 from __future__ import annotations
 
@@ -43,6 +43,15 @@ PRESETS: Final = {
         "standard",
         training=SequenceTraining(epochs=16),
         reader=ReaderConfig(layers=_LAYERS, correction=1.0, max_tokens=1_100_000),
+    ),
+    # tens of thousands of events, or a shelf that turns over: begin as zero-shot, small steps
+    "small": Preset(
+        "small",
+        sequence=SequenceConfig(MixUpConfig("residual", zero_shot=True), dropout=0.3),
+        training=SequenceTraining(
+            epochs=8, batch=32, negatives=1024, every=1, patience=8, pool="seen", asked=10_000
+        ),
+        reader=ReaderConfig(layers=_LAYERS, correction=1.0, max_tokens=300_000, epochs=2),
     ),
     "best": Preset(
         "best",

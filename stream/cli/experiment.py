@@ -124,7 +124,7 @@ def transfer(bundle: str, rerank: str, **options: Any) -> None:
     request, encoder, say, paces = _prepared(options)
     path = str(locate(bundle, folders(request.settings)))
     lives = (Live("zero-shot", "", "never"), Live("another shop's bundle", path, rerank))
-    request = replace(request, lives=lives, baselines=("popular", "recently-popular"))
+    request = replace(request, lives=lives, baselines=("most-popular", "recently-popular"))
     with paces as bars:
         shown(replay(request, encoder, say, bars))
 

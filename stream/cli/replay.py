@@ -79,6 +79,7 @@ def _replay(*, as_json: bool, **options: Any) -> None:
     from models.encoder import load_encoder
     from models.vectors import CachedEncoder
     from stream import settings
+    from stream.cli.moments import moment
     from stream.cli.progress import Paces
     from stream.columns import EVENTS, PRODUCTS, column_map
     from stream.replay.asking import names_of
@@ -90,7 +91,7 @@ def _replay(*, as_json: bool, **options: Any) -> None:
     request = Request(
         options["events"], options["catalog"], chosen, options["report"],
         _lives(chosen, options["bundles"], reranks), names_of(options["baselines"]),
-        options["protocol"], _time(options["first"]), _time(options["until"]),
+        options["protocol"], moment(options["first"]), moment(options["until"]),
         options["targets"] == "new", options["sample_users"] or 0, options["jobs"],
         options["through"], options["seed"], shlex.join(["weft", *sys.argv[1:]]), "",
         column_map(options["columns"], EVENTS), column_map(options["catalog_columns"], PRODUCTS),
@@ -124,22 +125,6 @@ def _lives(
             words = {"gate": "", "always": ", LLM always", "never": ", no LLM"}[rerank]
             lives.append(Live(label + words, path, rerank))
     return tuple(lives)
-
-
-def _time(told: str | None) -> int | None:
-    """Epoch ms of a date, a date and time, or epoch ms."""
-    from datetime import UTC, datetime
-
-    if told is None:
-        return None
-    if told.isdigit() and len(told) > 8:
-        return int(told)
-    try:
-        at = datetime.fromisoformat(told)
-    except ValueError:
-        raise click.UsageError(f"{told!r} is no time: write 2020-09-22, or epoch ms") from None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return int(at.timestamp() * 1000)
 
 
 def shown(result: Result) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "--out", type=click.Path(path_type=Path), required=True, help="The bundle's folder to be."
 )
 @click.option(
-    "--preset", type=click.Choice(["quick", "standard", "best", "demo"]), default="standard",
+    "--preset", type=click.Choice(["quick", "standard", "best", "small", "demo"]), default="standard",
     show_default=True, help="How much to train.",
 )  # fmt: skip
 @click.option(
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     "--split", type=click.Choice(["time", "last"]), default="time", show_default=True,
     help="What validates: the log's last tenth, or each shopper's last events but one.",
 )  # fmt: skip
+@click.option("--until", help="Learn from events before this time: 2020-09-22, or epoch ms.")
 @click.option("--epochs", type=click.IntRange(1), help="Of the sequence model, at most.")
 @click.option("--llm-tokens", type=click.IntRange(1), help="That the LLM trains on, at most.")
 @click.option("--rank", type=click.IntRange(1), help="Of the LLM's adapter.")
@@ -81,6 +82,7 @@ def command(events: Path, catalog: Path, out: Path, **options: Any) -> None:
     from models.training.run import Request, train
     from models.vectors import CachedEncoder
     from stream import settings
+    from stream.cli.moments import moment
     from stream.cli.progress import Bars, report_aside
     from stream.columns import EVENTS, PRODUCTS, column_map
     from stream.training_rows import sources
@@ -91,6 +93,7 @@ def command(events: Path, catalog: Path, out: Path, **options: Any) -> None:
     told = sources(
         catalog, events, report_aside,
         column_map(options["catalog_columns"], PRODUCTS), column_map(options["columns"], EVENTS),
+        moment(options["until"]),
     )  # fmt: skip
     encoder = CachedEncoder(
         load_encoder(chosen.encoder, chosen.data_dir, chosen.threads, _say, chosen.encoder_type),
