@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     "--out", type=click.Path(path_type=Path), required=True, help="The bundle's folder to be."
 )
 @click.option(
-    "--preset", type=click.Choice(["quick", "standard", "best", "small", "demo"]), default="standard",
-    show_default=True, help="How much to train.",
+    "--preset", type=click.Choice(["quick", "standard", "best", "small", "demo"]),
+    default="standard", show_default=True, help="How much to train.",
 )  # fmt: skip
 @click.option(
     "--strategy",
