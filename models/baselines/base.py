@@ -4,7 +4,8 @@
     scores   a block of questions at a time; a higher score is a better item
     tuned    the setting that finds most on validation
 
-A baseline with nothing to learn from scores all items alike. None holds shoppers times items.
+What a baseline knows nothing of is -inf, which is in no list; with nothing to learn from that may
+be everything. None holds shoppers times items.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _SCORES: Final = 32_000_000  # scores a block, at most
 
 
 @dataclass(frozen=True, slots=True)
-class Histories:
+class Asked:
     """q questions: what comes at ``ts`` (epoch ms), after events ``starts:ends`` of the log?
 
     (q,) each. No event of a history is later than its ts, nor at it but in leave-one-out.
@@ -43,12 +44,12 @@ class Histories:
     def __len__(self) -> int:
         return len(self.shoppers)
 
-    def take(self, which: Ints | slice) -> Histories:
+    def take(self, which: Ints | slice) -> Asked:
         """Those at positions, in that order."""
-        return Histories(self.shoppers[which], self.starts[which], self.ends[which], self.ts[which])
+        return Asked(self.shoppers[which], self.starts[which], self.ends[which], self.ts[which])
 
     @classmethod
-    def of(cls, log: TrainingLog, questions: Questions) -> Histories:
+    def of(cls, log: TrainingLog, questions: Questions) -> Asked:
         """``questions`` at the ts of the event after each history, which is what they ask for."""
         ts = np.asarray(log.ts[questions.ends], dtype=np.int64)
         return cls(questions.shoppers, questions.starts, questions.ends, ts)
@@ -71,8 +72,11 @@ class Baseline(Protocol):
         A second call forgets the first. Raises ``InvalidSettings`` where a library is missing.
         """
 
-    def scores(self, log: TrainingLog, asked: Histories) -> Tensor:
-        """(q, 1 + n) float32 of rows 0 to n; what stands for row 0, no item, means nothing."""
+    def scores(self, log: TrainingLog, asked: Asked) -> Tensor:
+        """(q, 1 + n) float32 of rows 0 to n, -inf for what is not to be listed.
+
+        What stands for row 0, no item, means nothing.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class Steps:
     ages: Ints
 
 
-def steps(log: TrainingLog, asked: Histories, newest: int | None = None) -> Steps:
+def steps(log: TrainingLog, asked: Asked, newest: int | None = None) -> Steps:
     """The items of each history, the newest first, at most ``newest``; searches are no items."""
     of, at = _flat(asked)
     rows = np.asarray(log.rows)[at].astype(np.int64)
@@ -96,7 +100,7 @@ def steps(log: TrainingLog, asked: Histories, newest: int | None = None) -> Step
     return Steps(of[kept], rows[kept], ages[kept])
 
 
-def _flat(asked: Histories) -> tuple[Ints, Ints]:
+def _flat(asked: Asked) -> tuple[Ints, Ints]:
     """Of each event of the histories, the newest first: its question, its place in the log."""
     sizes = asked.ends - asked.starts
     of = np.repeat(np.arange(len(asked)), sizes)
@@ -131,11 +135,11 @@ def ranks(
 ) -> Values:
     """Ranks (q,) of the targets among all items, 0 the best; a tie has the mean of its ranks.
 
-    As ``models/training/questions.py`` has it, what a shopper had before is left out and the
-    target never is; with ``again`` nothing is left out.
+    Infinite where the target has no score. What a shopper had before is left out and the target
+    never is, as in ``models/training/questions.py``; with ``again`` nothing is left out.
     """
     found = np.empty(len(questions))
-    asked = Histories.of(log, questions)
+    asked = Asked.of(log, questions)
     order = np.argsort(asked.ts, kind="stable")  # a baseline that moves through time goes once
     block = max(1, min(_SCORED, _SCORES // (log.items + 1)))
     for begin in range(0, len(order), block):
@@ -150,8 +154,14 @@ def ranks(
             scores.scatter_(1, targets, wanted)
         above = (scores > wanted).sum(1)
         equal = (scores == wanted).sum(1)
-        found[some] = (above + (equal - 1) / 2).numpy()
+        unlisted = wanted[:, 0] == -torch.inf
+        found[some] = torch.where(unlisted, torch.inf, above + (equal - 1) / 2).numpy()
     return found
+
+
+def known(scores: Tensor) -> Tensor:
+    """The same scores, changed: 0 is that nothing is known, -inf."""
+    return scores.masked_fill_(scores == 0, -torch.inf)
 
 
 def tuned(
@@ -162,16 +172,17 @@ def tuned(
     *,
     again: bool = False,
 ) -> Baseline:
-    """The candidate that finds most of ``validation`` (NDCG@10), fitted on ``ends``.
+    """The candidate that finds most of ``validation`` (NDCG@10) when fitted on ``ends``.
 
-    Of equals the first is taken. ``again``: an item that the shopper had may be the answer, as in
-    ``ranks``. One candidate needs no validation. Two at most are held at once.
+    Of equals the first. ``again``: what the shopper had may be the answer, as in ``ranks``. It is
+    to be fitted again, on all that may be learnt. Where there is nothing to choose, for want of
+    candidates or of validation, nothing is fitted; two at most are held at once.
     """
     best, most = candidates[0], -1.0
+    if len(candidates) == 1 or not len(validation):
+        return best
     for candidate in candidates:
         candidate.fit(log, ends)
-        if len(candidates) == 1:
-            break
         found = float(gains(ranks(candidate, log, validation, again=again)).mean())
         if found > most:
             best, most = candidate, found

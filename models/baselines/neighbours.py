@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.baselines.base import Histories, Ints, learnt_pairs, steps
+from models.baselines.base import Asked, Ints, known, learnt_pairs, steps
 from models.baselines.sparse import product, sparse
 from models.training.log import TrainingLog
 
@@ -29,7 +29,7 @@ class ItemKNN:
 
     name = "item-knn"
 
-    def __init__(self, neighbours: int, shrinkage: float, newest: int = 20) -> None:
+    def __init__(self, neighbours: int, shrinkage: float, newest: int) -> None:
         self.neighbours, self.shrinkage, self.newest = neighbours, shrinkage, newest
         self._rows = torch.zeros(0, dtype=torch.int32)  # (1 + n, k), 0 where there are fewer
         self._weights = torch.zeros(0)  # (1 + n, k)
@@ -78,8 +78,8 @@ class ItemKNN:
         self._rows[at] = torch.from_numpy(other[near].astype(np.int32))
         self._weights[at] = torch.from_numpy(values[near].astype(np.float32))
 
-    def scores(self, log: TrainingLog, asked: Histories) -> Tensor:
-        """The sums (q, 1 + n), over the newest items of each history, each item once."""
+    def scores(self, log: TrainingLog, asked: Asked) -> Tensor:
+        """The sums (q, 1 + n) over the newest items of each history, each once; -inf for none."""
         found = steps(log, asked, self.newest)
         keys = np.unique(found.of * (log.items + 1) + found.rows)
         of = torch.from_numpy(keys // (log.items + 1))
@@ -87,4 +87,4 @@ class ItemKNN:
         out = torch.zeros(len(asked) * (log.items + 1))
         to = of[:, None] * (log.items + 1) + self._rows[rows].long()
         out.index_add_(0, to.flatten(), self._weights[rows].flatten())
-        return out.view(len(asked), -1)
+        return known(out).view(len(asked), -1)

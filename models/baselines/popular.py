@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.baselines.base import Histories, Ints, learnt, steps
+from models.baselines.base import Asked, Ints, known, learnt, steps
 from models.training.log import TrainingLog
 
 _DAY: Final = 86_400_000  # ms
@@ -20,7 +20,7 @@ class MostPopular:
     With ``streaming`` by all events before the question's ts, whoever's, as serving counts them.
     """
 
-    name = "popular"
+    name = "most-popular"
 
     def __init__(self, *, streaming: bool = False) -> None:
         self.streaming = streaming
@@ -42,11 +42,11 @@ class MostPopular:
         counts = np.bincount(rows, minlength=log.items + 1)
         self._counts = torch.from_numpy(counts.astype(np.float32))
 
-    def scores(self, log: TrainingLog, asked: Histories) -> Tensor:  # noqa: ARG002 - the protocol's
-        """The counts (q, 1 + n)."""
+    def scores(self, log: TrainingLog, asked: Asked) -> Tensor:  # noqa: ARG002 - the protocol's
+        """The counts (q, 1 + n), -inf for none."""
         if self._window is not None:
-            return self._window.counts(asked, None)
-        return self._counts.expand(len(asked), -1)
+            return known(self._window.counts(asked, None))
+        return known(self._counts.repeat(len(asked), 1))
 
 
 class RecentlyPopular:
@@ -56,7 +56,7 @@ class RecentlyPopular:
     leave-one-out, those of training alone. 12 bytes an event are held.
     """
 
-    name = "recent"
+    name = "recently-popular"
 
     def __init__(self, days: int, *, streaming: bool) -> None:
         self.days, self.streaming = days, streaming
@@ -73,11 +73,11 @@ class RecentlyPopular:
         """Orders the events by time."""
         self._window = _Window(log, None if self.streaming else ends)
 
-    def scores(self, log: TrainingLog, asked: Histories) -> Tensor:  # noqa: ARG002 - the protocol's
-        """The counts (q, 1 + n); quickest for questions that are near each other in time."""
+    def scores(self, log: TrainingLog, asked: Asked) -> Tensor:  # noqa: ARG002 - the protocol's
+        """The counts (q, 1 + n), -inf for none; quickest for questions that are near in time."""
         if self._window is None:
             raise RuntimeError("fit first")
-        return self._window.counts(asked, self.days * _DAY)
+        return known(self._window.counts(asked, self.days * _DAY))
 
 
 class _Window:
@@ -92,7 +92,7 @@ class _Window:
         self._counts = np.zeros(log.items + 1, dtype=np.float32)
         self._low = self._high = 0
 
-    def counts(self, asked: Histories, length: int | None) -> Tensor:
+    def counts(self, asked: Asked, length: int | None) -> Tensor:
         """(q, 1 + n) of the events at ``ts - length`` <= t < ``ts``; None: all before ``ts``."""
         highs = np.searchsorted(self._ts, asked.ts, side="left")
         lows = np.zeros_like(highs)
@@ -117,17 +117,17 @@ class _Window:
 class LastItems:
     """The shopper's own items again, the latest first: what needs no learning at all."""
 
-    name = "again"
+    name = "last-items"
     words = "last items again: the shopper's own items, the latest first"
 
     def fit(self, log: TrainingLog, ends: Ints) -> None:
         """Nothing to learn."""
 
-    def scores(self, log: TrainingLog, asked: Histories) -> Tensor:
-        """1 / (1 + age) of each item's newest event, 0 for what the shopper never had."""
+    def scores(self, log: TrainingLog, asked: Asked) -> Tensor:
+        """1 / (1 + age) of each item's newest event, -inf for what the shopper never had."""
         found = steps(log, asked)
         out = torch.zeros(len(asked) * (log.items + 1))
         keys = torch.from_numpy(found.of * (log.items + 1) + found.rows)
         values = torch.from_numpy((1 / (1 + found.ages)).astype(np.float32))
         out.scatter_reduce_(0, keys, values, "amax")
-        return out.view(len(asked), -1)
+        return known(out).view(len(asked), -1)

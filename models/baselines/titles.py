@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from models.baselines.base import Histories, Ints, Steps, steps
+from models.baselines.base import Asked, Ints, Steps, known, steps
 from models.baselines.sparse import product, sparse
 from models.training.log import TrainingLog
 
@@ -26,7 +26,7 @@ class TitleSimilarity:
     (models/retrieval.py), but for searches.
     """
 
-    name = "titles"
+    name = "title-similarity"
 
     def __init__(self, decay: float) -> None:
         self.decay = decay
@@ -39,8 +39,8 @@ class TitleSimilarity:
     def fit(self, log: TrainingLog, ends: Ints) -> None:
         """Nothing to learn: the vectors are the log's."""
 
-    def scores(self, log: TrainingLog, asked: Histories) -> Tensor:
-        """Cosines (q, 1 + n); 0 for an item without a title vector."""
+    def scores(self, log: TrainingLog, asked: Asked) -> Tensor:
+        """Cosines (q, 1 + n); -inf for an item without a title vector."""
         found = steps(log, asked, _NEWEST)
         weighted = _vectors(log, found.rows) * _weights(found, self.decay)[:, None]
         wanted = torch.zeros(len(asked), weighted.shape[1])
@@ -49,7 +49,7 @@ class TitleSimilarity:
         for start in range(0, log.items + 1, _ROWS):
             rows = np.arange(start, min(start + _ROWS, log.items + 1))
             out[:, rows] = wanted @ _vectors(log, rows).T
-        return out
+        return known(out)
 
 
 def _vectors(log: TrainingLog, rows: Ints) -> Tensor:
@@ -95,13 +95,13 @@ class TitleBM25:
         self._there = sparse(rows, words, None, size)
         self._weights = sparse(words, rows, values, (size[1], size[0]))
 
-    def scores(self, log: TrainingLog, asked: Histories) -> Tensor:
-        """The sums over the query's words (q, 1 + n)."""
+    def scores(self, log: TrainingLog, asked: Asked) -> Tensor:
+        """The sums over the query's words (q, 1 + n); -inf without one in common."""
         found = steps(log, asked, _NEWEST)
         size = (len(asked), log.items + 1)
         weights = _weights(found, self.decay).numpy()
         queries = product(sparse(found.of, found.rows, weights, size), self._there)
-        return product(queries, self._weights).to_dense()
+        return known(product(queries, self._weights).to_dense())
 
 
 def _words(log: TrainingLog) -> tuple[Ints, Ints, Ints, Ints]:

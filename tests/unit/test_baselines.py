@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from models.baselines.base import Histories, Baseline, learnt_pairs, ranks, tuned
+from models.baselines.base import Asked, Baseline, learnt_pairs, ranks, tuned
 from models.baselines.neighbours import ItemKNN
 from models.baselines.popular import LastItems, MostPopular, RecentlyPopular
 from models.baselines.titles import TitleBM25, TitleSimilarity
@@ -37,20 +38,23 @@ def log_of(
     return prepare(folder, items, logged, encode)
 
 
-def question(log: TrainingLog, *rows: int, ts: int = 2**60) -> Histories:
+def question(log: TrainingLog, *rows: int, ts: int = 2**60) -> Asked:
     """Of the shopper whose first events are ``rows``, the history."""
     for shopper, (start, stop) in enumerate(zip(log.offsets[:-1], log.offsets[1:], strict=True)):
         if log.rows[start : start + len(rows)].tolist() == list(rows) and stop - start >= len(rows):
-            return Histories(*(np.array([v]) for v in (shopper, start, start + len(rows), ts)))
+            return Asked(*(np.array([v]) for v in (shopper, start, start + len(rows), ts)))
     raise AssertionError(f"no shopper begins with {rows}")
 
 
-def scored(baseline: Baseline, log: TrainingLog, asked: Histories) -> list[list[float]]:
-    """Of items 1 to n."""
-    return [[round(v, 6) for v in row] for row in baseline.scores(log, asked)[:, 1:].tolist()]
+def scored(baseline: Baseline, log: TrainingLog, asked: Asked) -> list[list[float]]:
+    """Of items 1 to n; 0 where a list would not have the item."""
+    found = baseline.scores(log, asked)[:, 1:]
+    assert not (found == 0).any()
+    found = found.masked_fill(found == -torch.inf, 0)
+    return [[round(v, 6) for v in row] for row in found.tolist()]
 
 
-def best(baseline: Baseline, log: TrainingLog, asked: Histories) -> int:
+def best(baseline: Baseline, log: TrainingLog, asked: Asked) -> int:
     """The row of the highest score, which no other has."""
     scores = baseline.scores(log, asked)[0, 1:]
     assert (scores == scores.max()).sum() == 1
@@ -112,10 +116,10 @@ def test_questions_in_any_order_see_their_own_time(tmp_path: Path) -> None:
     baseline.fit(log, log.offsets[1:])
     ts = random.integers(0, 110, 50) * DAY
     zeros = np.zeros(50, dtype=np.int64)
-    found = baseline.scores(log, Histories(zeros, zeros, zeros, ts)).numpy()
+    found = scored(baseline, log, Asked(zeros, zeros, zeros, ts))
     for row, now in zip(found, ts, strict=True):
         inside = (log.ts >= now - 7 * DAY) & (log.ts < now)
-        assert row.tolist() == np.bincount(log.rows[inside], minlength=9).tolist()
+        assert row == np.bincount(log.rows[inside], minlength=9)[1:].tolist()
 
 
 def test_without_streaming_only_training_events_are_recent(tmp_path: Path) -> None:
@@ -136,7 +140,7 @@ def test_the_last_item_comes_first_again(tmp_path: Path) -> None:
     baseline = LastItems()
     found = baseline.scores(log, question(log, 4, 2, 4, 7, 9, 2))[0, 1:]
     assert (found.argsort(descending=True)[:3] + 1).tolist() == [2, 7, 4]
-    assert found.count_nonzero() == 3
+    assert (found > -torch.inf).sum() == 3
 
 
 # --- item-kNN
@@ -154,7 +158,7 @@ def together(folder: Path) -> TrainingLog:
 
 def test_knn_finds_the_planted_pair(tmp_path: Path) -> None:
     log = together(tmp_path)
-    baseline = ItemKNN(5, 0)
+    baseline = ItemKNN(5, 0, 20)
     baseline.fit(log, log.offsets[1:])
     assert best(baseline, log, question(log, 1)) == 2
     assert best(baseline, log, question(log, 4)) == 5
@@ -164,7 +168,7 @@ def test_knn_scores_by_cosine_and_shrinkage(tmp_path: Path) -> None:
     log = together(tmp_path)
     # shoppers: item 1 five, item 2 four, item 3 two; of both: 1 and 2 four, 1 and 3 two
     for shrinkage in (0.0, 10.0):
-        baseline = ItemKNN(5, shrinkage)
+        baseline = ItemKNN(5, shrinkage, 20)
         baseline.fit(log, log.offsets[1:])
         expected = [0, 4 / (20**0.5 + shrinkage), 2 / (10**0.5 + shrinkage), 0, 0, 0, 0, 0]
         assert scored(baseline, log, question(log, 1))[0] == pytest.approx(expected, abs=1e-6)
@@ -172,7 +176,7 @@ def test_knn_scores_by_cosine_and_shrinkage(tmp_path: Path) -> None:
 
 def test_knn_keeps_so_many_neighbours(tmp_path: Path) -> None:
     log = together(tmp_path)
-    baseline = ItemKNN(1, 0)
+    baseline = ItemKNN(1, 0, 20)
     baseline.fit(log, log.offsets[1:])
     assert np.count_nonzero(scored(baseline, log, question(log, 1))) == 1
 
@@ -180,7 +184,7 @@ def test_knn_keeps_so_many_neighbours(tmp_path: Path) -> None:
 def test_knn_sums_over_a_history_each_item_once(tmp_path: Path) -> None:
     log = log_of(tmp_path, *(("a", n, item) for n, item in enumerate([1, 2, 1, 1])),
                  ("b", 1, 1), ("b", 2, 3), ("c", 1, 2), ("c", 2, 3))  # fmt: skip
-    baseline = ItemKNN(5, 0)
+    baseline = ItemKNN(5, 0, 20)
     baseline.fit(log, log.offsets[1:])
     # items 1, 2 and 3 have two shoppers each, and any two of them one in common
     assert scored(baseline, log, question(log, 1, 2, 1, 1))[0][2] == pytest.approx(1 / 2 + 1 / 2)
@@ -191,7 +195,7 @@ def test_knn_by_stretches_finds_what_all_pairs_at_once_say(
 ) -> None:
     log = small_log(tmp_path)
     monkeypatch.setattr("models.baselines.neighbours._CELLS", 5 * (log.items + 1))
-    baseline = ItemKNN(log.items, 3)
+    baseline = ItemKNN(log.items, 3, 20)
     baseline.fit(log, log.offsets[1:])
     shoppers, rows = learnt_pairs(log, log.offsets[1:])
     had = np.zeros((log.shoppers, log.items + 1))
@@ -202,8 +206,8 @@ def test_knn_by_stretches_finds_what_all_pairs_at_once_say(
     np.fill_diagonal(expected, 0)
     for row in (1, 7, log.items):
         first = np.flatnonzero(log.rows == row)[0]
-        asked = Histories(*(np.array([v]) for v in (0, first, first + 1, 0)))
-        assert baseline.scores(log, asked)[0, 1:].numpy() == pytest.approx(expected[row, 1:])
+        asked = Asked(*(np.array([v]) for v in (0, first, first + 1, 0)))
+        assert scored(baseline, log, asked)[0] == pytest.approx(expected[row, 1:], abs=1e-6)
 
 
 # --- titles
@@ -234,7 +238,7 @@ def test_title_similarity_is_the_cosine_to_the_weighted_mean(tmp_path: Path) -> 
     assert found[3] == pytest.approx(0.5 / length, abs=1e-3)
     # the skirt shares one word of three with the dress, one of two and three with the jacket
     assert found[4] == pytest.approx((1 / 3 + 0.5 / 6**0.5) / length, abs=1e-3)
-    assert found[5:].tolist() == [0, 0]
+    assert found[5:].tolist() == [-torch.inf, -torch.inf]
 
 
 def test_a_lower_decay_cares_less_for_what_is_older(tmp_path: Path) -> None:
@@ -264,7 +268,7 @@ def test_bm25_is_the_formula(tmp_path: Path) -> None:
     # the query: linen, midi and dress at 1, denim and jacket at a half
     assert found[2] == pytest.approx(worth(2, 2), rel=1e-5)  # linen
     assert found[4] == pytest.approx(worth(2, 3) * 1.5, rel=1e-5)  # midi, and denim at a half
-    assert found[5:].tolist() == [0, 0]
+    assert found[5:].tolist() == [-torch.inf, -torch.inf]
 
 
 # --- what they share
@@ -272,7 +276,7 @@ def test_bm25_is_the_formula(tmp_path: Path) -> None:
 
 def every() -> list[Baseline]:
     return [
-        MostPopular(), RecentlyPopular(30, streaming=False), LastItems(), ItemKNN(5, 1),
+        MostPopular(), RecentlyPopular(30, streaming=False), LastItems(), ItemKNN(5, 1, 20),
         TitleSimilarity(0.5), TitleBM25(0.5, 0.75),
     ]  # fmt: skip
 
@@ -282,7 +286,7 @@ def test_nothing_is_learnt_after_the_ends(tmp_path: Path) -> None:
         told = [(f"u{n}", day * DAY + n, 1 + (n + day) % 6) for n in range(6) for day in range(4)]
         log = log_of(folder, *told, *((f"u{n}", 9 * DAY, later) for n in range(6)))
         ends = log.offsets[1:] - 1
-        asked = Histories(np.arange(6), log.offsets[:-1], ends, np.full(6, 10 * DAY))
+        asked = Asked(np.arange(6), log.offsets[:-1], ends, np.full(6, 10 * DAY))
         out = []
         for baseline in every():
             baseline.fit(log, ends)
@@ -294,7 +298,7 @@ def test_nothing_is_learnt_after_the_ends(tmp_path: Path) -> None:
 
 def test_a_second_fit_forgets_the_first(tmp_path: Path) -> None:
     log = small_log(tmp_path)
-    asked = Histories.of(log, last_events(log).test.take(np.arange(5)))
+    asked = Asked.of(log, last_events(log).test.take(np.arange(5)))
     for once, twice in zip(every(), every(), strict=True):
         twice.fit(log, log.offsets[1:])
         for baseline in (once, twice):
@@ -302,18 +306,18 @@ def test_a_second_fit_forgets_the_first(tmp_path: Path) -> None:
         assert scored(once, log, asked) == scored(twice, log, asked)
 
 
-def test_with_nothing_to_learn_from_all_items_are_alike(tmp_path: Path) -> None:
+def test_with_nothing_to_learn_from_nothing_is_listed(tmp_path: Path) -> None:
     log = small_log(tmp_path)
-    asked = Histories.of(log, last_events(log).test.take(np.arange(5)))
-    for baseline in (MostPopular(), RecentlyPopular(30, streaming=False), ItemKNN(5, 1)):
+    asked = Asked.of(log, last_events(log).test.take(np.arange(5)))
+    for baseline in (MostPopular(), RecentlyPopular(30, streaming=False), ItemKNN(5, 1, 20)):
         baseline.fit(log, log.offsets[:-1])
-        assert not baseline.scores(log, asked)[:, 1:].any()
+        assert (baseline.scores(log, asked)[:, 1:] == -torch.inf).all()
 
 
 def test_a_block_is_scored_as_its_questions_alone(tmp_path: Path) -> None:
     log = small_log(tmp_path)
     split = last_events(log)
-    asked = Histories.of(log, split.test)
+    asked = Asked.of(log, split.test)
     for baseline in every():
         baseline.fit(log, split.ends)
         whole = baseline.scores(log, asked)
@@ -336,11 +340,13 @@ def test_ranks_are_those_that_vectors_have(tmp_path: Path) -> None:
 
 
 def test_what_was_had_is_left_out_unless_it_may_come_again(tmp_path: Path) -> None:
-    log = log_of(tmp_path, ("u", 1, 4), ("u", 2, 5), ("u", 3, 1))
+    log = log_of(tmp_path, *(("u", n, item) for n, item in enumerate([4, 5, 1, 6])))
     asked = Questions(*(np.array([v]) for v in (0, 0, 2, 1)))
-    # of eight items two are above the target's tie of six; without them the tie begins at 0
-    assert ranks(LastItems(), log, asked, again=True).tolist() == [2 + 5 / 2]
-    assert ranks(LastItems(), log, asked).tolist() == [5 / 2]
+    # after 4 and 5, item 1 is not the shopper's own; after 4, 5 and 1, item 4 is the third
+    assert ranks(LastItems(), log, asked, again=True).tolist() == [inf]
+    asked = Questions(*(np.array([v]) for v in (0, 0, 3, 4)))
+    assert ranks(LastItems(), log, asked, again=True).tolist() == [2]
+    assert ranks(LastItems(), log, asked).tolist() == [0]
 
 
 def test_tuning_keeps_what_validation_finds_best(tmp_path: Path) -> None:
@@ -365,9 +371,19 @@ def test_of_equal_settings_the_first_is_kept(tmp_path: Path) -> None:
     assert tuned(candidates, log, split.ends, split.validation) is candidates[0]
 
 
+def test_where_there_is_nothing_to_choose_nothing_is_fitted(tmp_path: Path) -> None:
+    log = small_log(tmp_path)
+    split = last_events(log)
+    alone, two = [ItemKNN(5, 0, 5)], [ItemKNN(5, 0, 5), ItemKNN(5, 10, 5)]
+    none = split.validation.take(np.zeros(0, dtype=np.int64))
+    assert tuned(alone, log, split.ends, split.validation) is alone[0]
+    assert tuned(two, log, split.ends, none) is two[0]
+
+
 def test_the_words_say_what_was_chosen() -> None:
     assert "7 days" in RecentlyPopular(7, streaming=True).words
     assert "0.3" in TitleSimilarity(0.3).words
     assert {"25 neighbours", "shrinkage 3"} <= {
-        part.split(" by")[0].strip() for part in ItemKNN(25, 3).words.replace(":", ",").split(",")
+        part.split(" by")[0].strip()
+        for part in ItemKNN(25, 3, 20).words.replace(":", ",").split(",")
     }
