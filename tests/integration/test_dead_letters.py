@@ -13,6 +13,7 @@ from confluent_kafka import Producer
 
 from models.fake import HashEncoder, MemoryIndex
 from models.popularity import Popularity
+from models.query_memory import QueryMemory
 from models.recommender import Recommender
 from models.zero_shot import ZeroShotSpace
 from stream.app import ShopperApp
@@ -22,7 +23,7 @@ from stream.dead_letters import Letter, LetterReader
 from stream.delivery import KafkaDelivery
 from stream.intake import KafkaGapReader
 from stream.settings import Settings, kafka_config
-from stream.shoppers import ShopperProcessor
+from stream.shoppers import Recommends, ShopperProcessor
 from tests.kafka import RealKafka
 
 BAD = b'{"user_id": "ana", "ts": '
@@ -38,26 +39,36 @@ def letters(settings: Settings) -> list[Letter]:
         return sorted(reader.letters(), key=lambda letter: letter.attempts)
 
 
-def produce(settings: Settings, topic: str, key: bytes, *values: bytes) -> None:
+def produce(
+    settings: Settings, topic: str, key: bytes, *values: bytes, partition: int = -1
+) -> None:
     config = {"bootstrap.servers": settings.kafka, "partitioner": settings.partitioner}
     producer = Producer(config)
     for value in values:
-        producer.produce(settings.topic_prefix + topic, value, key)
+        producer.produce(settings.topic_prefix + topic, value, key, partition)
     assert producer.flush(30) == 0
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[ShopperProcessor]:
-    """The shopper half of a worker, with fakes in the place of the models."""
+async def running(
+    settings: Settings, models: Recommends | None = None, memory: QueryMemory | None = None
+) -> AsyncIterator[ShopperProcessor]:
+    """The shopper half of a worker, without ``models`` with fakes in their place."""
     layout = await asyncio.to_thread(ensure_topics, settings)
     popularity, config = Popularity(7), kafka_config(settings)
-    recommender = Recommender(
+    recommender = models or Recommender(
         MemoryIndex(), ZeroShotSpace(HashEncoder()), popularity, None, 0.0, 10, 20
     )
     app = ShopperApp(settings, layout.partitions, layout.embedded)
     delivery = KafkaDelivery(config, settings.partitioner)
     processor = ShopperProcessor(
-        settings, app.table, recommender, popularity, delivery, layout.partitions
+        settings,
+        app.table,
+        recommender,
+        popularity,
+        delivery,
+        layout.partitions,
+        memory=memory,
     )
     app.attach(processor, KafkaGapReader(config))
     serving = asyncio.create_task(processor.run())
