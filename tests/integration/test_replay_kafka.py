@@ -1,0 +1,81 @@
+"""A replay behind a broker shows the lists of one that drives the processors themselves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.encoder import load_encoder
+from models.vectors import CachedEncoder
+from stream.replay.answers import Answers
+from stream.replay.live import play
+from stream.replay.prepare import Live, Prepared, Request, prepare
+from stream.settings import load
+from tests.replay_shop import DAY, START
+
+COLOURS = ("red", "navy", "sand", "black", "white", "olive", "grey")
+CUTS = ("midi dress", "wool coat", "linen shirt", "ankle boots", "silk scarf", "denim jacket")
+MADE = ("with pockets", "cropped", "oversized", "tailored")
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> Request:
+    """A shop of 168 products, so that no list has to be filled up, and 30 shoppers' baskets."""
+    titles = [f"{colour} {cut} {made}" for colour in COLOURS for cut in CUTS for made in MADE]
+    with (tmp_path / "catalog.jsonl").open("w") as file:
+        for n, title in enumerate(titles):
+            file.write(json.dumps({"item_id": f"i{n}", "title": title}) + "\n")
+    rng = np.random.default_rng(4)
+    with (tmp_path / "events.jsonl").open("w") as file:
+        for day in range(12):
+            for _ in range(12):
+                kind = ["click", "purchase"][int(rng.integers(2))]
+                item, user = f"i{rng.integers(len(titles))}", f"u{rng.integers(30)}"
+                row = {"type": kind, "user_id": user, "item_id": item, "ts": START + day * DAY}
+                file.write(json.dumps(row) + "\n")
+    settings = load({}, data_dir=tmp_path / "data", threads=1, partitions=2)
+    return Request(
+        tmp_path / "events.jsonl", tmp_path / "catalog.jsonl", settings, tmp_path / "report",
+        (Live("zero-shot", "", "never"),),
+    )  # fmt: skip
+
+
+def prepared_of(request: Request) -> Prepared:
+    settings = request.settings
+    encoder = CachedEncoder(
+        load_encoder("", settings.data_dir, 1, print, settings.encoder_type),
+        settings.data_dir / "vectors.sqlite", print,
+    )  # fmt: skip
+    try:
+        return prepare(request, encoder, print)
+    finally:
+        encoder.close()
+
+
+def played(request: Request, prepared: Prepared) -> Answers:
+    return play(request, request.lives[0], prepared, print, lambda _done, _all: None)
+
+
+@pytest.mark.slow
+def test_a_broker_between_changes_no_list(request_: Request, tmp_path: Path) -> None:
+    prepared = prepared_of(request_)
+    inside = played(request_, prepared)
+    behind = replace(request_, through="embedded", report=tmp_path / "behind")
+    outside = played(behind, prepared_of(behind))
+    assert len(inside.lists) > 60
+    assert np.asarray(inside.answered).all()
+    assert (np.asarray(inside.lists) == np.asarray(outside.lists)).all()
+    assert (np.asarray(inside.ranks) == np.asarray(outside.ranks)).all()
+
+
+@pytest.mark.slow
+def test_jobs_share_the_shoppers_and_change_no_list(request_: Request, tmp_path: Path) -> None:
+    one = played(request_, prepared_of(request_))
+    shared = replace(request_, jobs=2, report=tmp_path / "shared")
+    two = played(shared, prepared_of(shared))
+    assert (np.asarray(one.lists) == np.asarray(two.lists)).all()
+    assert (np.asarray(one.ranks) == np.asarray(two.ranks)).all()
