@@ -1,0 +1,58 @@
+"""Deliberate bugs, each a small patch inside a worker's process: the bench has to find them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from faust.transport.drivers import aiokafka as driver
+
+from stream.contracts import ShopperEvent
+from stream.intake import OffsetWatch, Partition, Verdict
+from stream.shoppers import Arrival, ShopperProcessor
+from stream.state import Applied, ShopperState
+from stream.transport import MendedConsumer
+
+
+def ack_before_delivery() -> None:
+    """An event is acked when it is taken: a crash before its batch's delivery loses it."""
+    take = ShopperProcessor.take
+
+    def acked_at_once(self: ShopperProcessor, arrival: Arrival) -> None:
+        arrival.ack()
+        take(self, arrival)
+
+    ShopperProcessor.take = acked_at_once  # type: ignore[method-assign]
+
+
+def offset_not_stored() -> None:
+    """A state does not know its last offset: a redelivered event is applied again."""
+    apply = ShopperState.apply
+
+    def forgetful(self: ShopperState, topic: str, offset: int, event: ShopperEvent) -> Applied:
+        self.offsets.pop(topic, None)
+        return apply(self, topic, offset, event)
+
+    ShopperState.apply = forgetful  # type: ignore[method-assign]
+
+
+def unmended_drain() -> None:
+    """Faust's own drain, which drops messages around a rebalance, and nobody watching offsets."""
+
+    def trusting(_self: OffsetWatch, _partition: Partition, _offset: int) -> Verdict:
+        return Verdict.TAKE
+
+    MendedConsumer._drain_messages = driver.Consumer._drain_messages
+    OffsetWatch.see = trusting  # type: ignore[method-assign]
+
+
+def none() -> None:
+    """The product as it is."""
+
+
+BUGS: Final[dict[str, Callable[[], None]]] = {
+    "none": none,
+    "ack-before-delivery": ack_before_delivery,
+    "offset-not-stored": offset_not_stored,
+    "unmended-drain": unmended_drain,
+}

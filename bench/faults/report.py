@@ -1,0 +1,118 @@
+"""What a run came to: the figures, as a table and as one object."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from bench.faults.checker import Verdict
+from bench.faults.injector import Done, Injector
+from bench.faults.schedule import FaultKind
+from bench.faults.topics import Lists
+
+_BROKER = (FaultKind.BROKER_GONE, FaultKind.BROKER_RESTART)
+_INDEX = (FaultKind.INDEX_FAILS, FaultKind.INDEX_SLOW)
+
+
+def figures(injector: Injector, verdict: Verdict, lists: Lists) -> dict[str, Any]:
+    """One flat object; seconds are rounded to a tenth, None where nothing was measured."""
+    everyone = [*injector.workers, injector.joiner]
+    told = [worker.told() for worker in everyone]
+    kills = [done for done in injector.done if done.kind is FaultKind.KILL]
+    takeovers = [lists.again_after(kill.begun) for kill in kills]
+    outages = [d for d in injector.done if d.kind in (*_BROKER, *_INDEX)]
+    after = [lists.again_after(outage.ended) for outage in outages]
+    recoveries = [seconds for worker in everyone for seconds in worker.recoveries()]
+    counted = asdict(verdict)
+    examples = counted.pop("examples")
+    return {
+        "kills": len(kills),
+        "rebalances": sum(t["what"] == "left" for t in told[-1]),
+        "assignments": sum(t["what"] == "ready" for lines in told for t in lines),
+        "zombies": _count(injector.done, FaultKind.ZOMBIE),
+        "outages": len(outages),
+        "broker_outages": _count(injector.done, *_BROKER),
+        "index_outages": _count(injector.done, *_INDEX),
+        "bad_messages": verdict.letters_expected,
+        **counted,
+        "recovery_s": _most(recoveries),
+        "recovery_p50_s": _middle(recoveries),
+        "takeover_s": _most(takeovers),
+        "takeover_p50_s": _middle(takeovers),
+        "after_outage_s": _most(after),
+        "drained": injector.drained,
+        "drain_s": round(injector.drain_s, 1),
+        "workers_ended_by_themselves": sum(worker.ended_itself for worker in everyone),
+        "rewinds": _last_sums(told, "rewinds"),
+        "cores": os.cpu_count(),
+        "examples": examples,
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """The figures for a reader."""
+    f = found
+    rows = [
+        ("kills (SIGKILL of a worker)", f["kills"]),
+        ("rebalances (a worker joins, and leaves)", f["rebalances"]),
+        ("workers stopped past the session timeout", f["zombies"]),
+        ("broker outages / index outages", f"{f['broker_outages']} / {f['index_outages']}"),
+        ("times that a worker was given partitions", f["assignments"]),
+        ("shoppers with events / held from before", f"{f['shoppers']:,} / {f['held']:,}"),
+        ("events in", f"{f['events']:,}"),
+        ("  applied once", f"{f['once']:,}"),
+        ("  rightly left out (second records, forgotten)", f"{f['left_out']:,}"),
+        ("  LOST", f["lost"]),
+        ("  DUPLICATED", f["duplicated"]),
+        ("wrong states (of them overwritten by older)", _of(f, "wrong_states", "states")),
+        ("STALE last lists (of them overwritten by older)", _of(f, "stale", "lists")),
+        ("dead letters expected", f"{f['letters_expected']:,}"),
+        ("  MISSING / good ones among them", f"{f['letters_missing']} / {f['letters_unexpected']}"),
+        ("  written twice", f["letters_again"]),
+        ("recovery s: start to holding its states, p50 / max", _pair(f, "recovery")),
+        ("takeover s: SIGKILL to lists everywhere, p50 / max", _pair(f, "takeover")),
+        ("after an outage s: to lists everywhere, max", f["after_outage_s"]),
+        ("drained after the last record, s", f["drain_s"] if f["drained"] else "NEVER"),
+        ("workers that ended by themselves", f["workers_ended_by_themselves"]),
+        ("records that the intake went back for", f["rewinds"]),
+    ]
+    lines = [f"  {name:<52} {value!s:>14}" for name, value in rows]
+    return "\n".join([*lines, *(f"    {words}" for words in f["examples"])])
+
+
+def _of(found: dict[str, Any], name: str, kind: str) -> str:
+    return f"{found[name]} ({found[f'overwritten_{kind}']})"
+
+
+def _pair(found: dict[str, Any], name: str) -> str:
+    return f"{found[f'{name}_p50_s']} / {found[f'{name}_s']}"
+
+
+def _count(done: Sequence[Done], *kinds: FaultKind) -> int:
+    return sum(each.kind in kinds for each in done)
+
+
+def _most(seconds: Sequence[float | None]) -> float | None:
+    """The longest; None where one never came, or there is none."""
+    known = [each for each in seconds if each is not None]
+    return round(max(known), 1) if known and len(known) == len(seconds) else None
+
+
+def _middle(seconds: Sequence[float | None]) -> float | None:
+    known = [each for each in seconds if each is not None]
+    return round(statistics.median(known), 1) if known else None
+
+
+def _last_sums(told: Sequence[Sequence[dict[str, Any]]], name: str) -> int:
+    """The sum of a counter over the processes: it begins anew with each of them."""
+    total = 0
+    for lines in told:
+        before = 0
+        for line in lines:
+            if line["what"] == "counters":
+                total += line[name] - before if line[name] >= before else line[name]
+                before = line[name]
+    return total

@@ -1,0 +1,171 @@
+"""What happens in a run, and when: every record sent, and every fault. Of the seed alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import orjson
+
+from bench.faults.actions import Action, Shop, actions
+from stream.contracts import MAX_BYTES, TOPIC_OF, EventKind
+from stream.partition import partition_of
+
+PARTITIONS: Final = 4
+PARTITIONER: Final = "murmur2_random"
+#: (a 10-minute run's, a 60-minute run's); between them and below, in proportion.
+_SCALE: Final = {
+    "kills": (12, 50),
+    "rebalances": (5, 20),
+    "broker": (1, 5),
+    "index": (1, 5),
+    "zombies": (2, 8),
+}
+_BAD: Final = (10_000, 100_000)
+
+
+class FaultKind(StrEnum):
+    """What is done to the system."""
+
+    KILL = "kill"  # SIGKILL of a worker, which a supervisor starts again
+    ZOMBIE = "zombie"  # SIGSTOP until past the session timeout, then SIGCONT
+    REBALANCE = "rebalance"  # a further worker joins, works for a while and leaves
+    BROKER_RESTART = "broker restart"  # an orderly stop, and the start some seconds later
+    BROKER_GONE = "broker gone"  # SIGKILL, and the start some seconds later
+    INDEX_FAILS = "index fails"
+    INDEX_SLOW = "index slow"  # each call takes a second
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """At ``at`` seconds, for ``lasts`` seconds, to the worker number ``victim`` where one is."""
+
+    at: float
+    kind: FaultKind
+    lasts: float
+    victim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One record to send; ``action`` is None for a bad message. ``partition`` -1: by its key."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    action: Action | None
+    partition: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much happens in a run of ``minutes``."""
+
+    minutes: float
+    kills: int
+    rebalances: int
+    broker: int
+    index: int
+    zombies: int
+    bad: int
+    rate: int  # good events a second
+
+    @property
+    def seconds(self) -> float:
+        """The run's length."""
+        return 60 * self.minutes
+
+    @property
+    def records(self) -> int:
+        """Good and bad ones together."""
+        return round(self.seconds * self.rate) + self.bad
+
+
+def sizes(minutes: float, rate: int, only: frozenset[str] = frozenset()) -> Sizes:
+    """What a run of ``minutes`` holds; ``only`` names the counts that are not 0, none: all."""
+
+    def scaled(ten: int, sixty: int) -> int:
+        if minutes <= 10:
+            return max(1, round(ten * minutes / 10))
+        return round(ten + (sixty - ten) * (minutes - 10) / 50)
+
+    counts = {n: scaled(*pair) if not only or n in only else 0 for n, pair in _SCALE.items()}
+    bad = scaled(*_BAD) if not only or "bad" in only else 0
+    return Sizes(minutes=minutes, bad=bad, rate=rate, **counts)
+
+
+def faults(planned: Sizes, seed: int, session_timeout: float, workers: int) -> list[Fault]:
+    """The faults in their order: each in a slot of its own, at a random point of it."""
+    rng = random.Random(f"faults {seed}")
+    kinds = [FaultKind.KILL] * planned.kills + [FaultKind.REBALANCE] * planned.rebalances
+    kinds += [FaultKind.ZOMBIE] * planned.zombies
+    both = (FaultKind.BROKER_GONE, FaultKind.BROKER_RESTART)
+    kinds += [both[(n + seed) % 2] for n in range(planned.broker)]
+    both = (FaultKind.INDEX_FAILS, FaultKind.INDEX_SLOW)
+    kinds += [both[(n + seed) % 2] for n in range(planned.index)]
+    rng.shuffle(kinds)
+    slot = (planned.seconds - 2.0) / max(1, len(kinds))
+    return [
+        Fault(
+            2.0 + slot * (number + rng.uniform(0.0, 0.6)),
+            kind,
+            _lasts(kind, rng, session_timeout),
+            rng.randrange(workers),
+        )
+        for number, kind in enumerate(kinds)
+    ]
+
+
+def _lasts(kind: FaultKind, rng: random.Random, session_timeout: float) -> float:
+    """Seconds: of a kill, until the supervisor starts the worker again."""
+    if kind is FaultKind.KILL:
+        return rng.uniform(0.0, 3.0)
+    if kind is FaultKind.ZOMBIE:
+        return session_timeout + rng.uniform(2.0, 5.0)
+    if kind is FaultKind.REBALANCE:
+        return rng.uniform(8.0, 14.0)
+    return rng.uniform(4.0, 10.0)
+
+
+def records(shop: Shop, planned: Sizes, seed: int) -> Iterator[Sent]:
+    """Every record in its order. Half of the bad ones come in one storm, the rest anywhere."""
+    rng = random.Random(f"records {seed}")
+    total, storm = planned.records, planned.bad // 2
+    begins = rng.randrange(total // 4, total // 2)
+    block = range(begins, begins + storm)
+    places = [place for place in range(total) if place not in block]
+    bad = set(rng.sample(places, planned.bad - storm)) | set(block)
+    source = actions(shop, seed)
+    for place in range(total):
+        yield _bad(rng) if place in bad else _good(next(source))
+
+
+def _good(action: Action) -> Sent:
+    fields = {"user_id": action.user_id, "ts": action.ts, "item_id": action.item_id}
+    fields |= {"query": action.query, "event_id": action.event_id}
+    value = orjson.dumps({name: value for name, value in fields.items() if value is not None})
+    return Sent(TOPIC_OF[action.kind], action.user_id.encode(), value, action)
+
+
+def _bad(rng: random.Random) -> Sent:
+    """A record that must become a dead letter, of any of the ways to be wrong."""
+    kind = rng.choice((EventKind.CLICK, EventKind.PURCHASE, EventKind.SEARCH))
+    topic, key = TOPIC_OF[kind], f"bad{rng.randrange(1000)}".encode()
+    good = {"user_id": key.decode(), "ts": 1_700_000_000_000, "item_id": "i1", "query": "linen"}
+    way = rng.choices(("json", "field", "type", "null", "partition", "long"), (9, 9, 9, 9, 9, 0.2))
+    match way[0]:
+        case "json":
+            return Sent(topic, key, b"\xff{not json", None)
+        case "field":
+            return Sent(topic, key, orjson.dumps({"user_id": key.decode()}), None)
+        case "type":
+            return Sent(topic, key, orjson.dumps(good | {"ts": "yesterday"}), None)
+        case "null":
+            return Sent(topic, key, None, None)
+        case "long":
+            return Sent(topic, key, orjson.dumps(good | {"x": "x" * MAX_BYTES}), None)
+    wrong = (partition_of(key, PARTITIONS, PARTITIONER) + 1) % PARTITIONS
+    return Sent(topic, key, orjson.dumps(good), None, wrong)

@@ -1,0 +1,86 @@
+"""Reads whole topics to their end, as a reader that only sees what is committed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from bench.faults.checker import Kept, Source, reach_of_list, reach_of_state
+from bench.faults.schedule import PARTITIONS
+
+_PATIENCE: Final = 60.0
+
+
+def everything(bootstrap: str, topic: str) -> Iterator[Message]:
+    """Every record of the topic now; raises ``KafkaException`` where the broker is silent."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "bench-faults-checker",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+        }
+    )
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
+    unread = set(range(PARTITIONS))
+    until = time.monotonic() + _PATIENCE
+    while unread:
+        for message in consumer.consume(5000, 0.5):
+            until = time.monotonic() + _PATIENCE
+            error = message.error()
+            if error is None:
+                yield message
+            elif error.code() == KafkaError._PARTITION_EOF:
+                unread.discard(message.partition())
+            else:
+                raise KafkaException(error)
+        if time.monotonic() > until:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+    consumer.close()
+
+
+def states(bootstrap: str, changelog: str) -> Kept:
+    """The newest state of each shopper."""
+    kept = Kept()
+    for message in everything(bootstrap, changelog):
+        kept.put(message.key(), message.value(), reach_of_state(message.value()))
+    return kept
+
+
+@dataclass(slots=True)
+class Lists:
+    """The newest list of each shopper, and when lists of each partition were made (epoch s)."""
+
+    kept: Kept = field(default_factory=Kept)
+    times: list[list[float]] = field(default_factory=lambda: [[] for _ in range(PARTITIONS)])
+
+    def again_after(self, at: float) -> float | None:
+        """Seconds from ``at`` until every partition had a list; None: one never had."""
+        firsts = [min((t for t in times if t > at), default=None) for times in self.times]
+        known = [first - at for first in firsts if first is not None]
+        return max(known) if len(known) == PARTITIONS else None
+
+
+def lists(bootstrap: str) -> Lists:
+    """Reads the recommendations topic."""
+    found = Lists()
+    for message in everything(bootstrap, "recommendations"):
+        key, value = message.key(), message.value()
+        found.kept.put(key, value, reach_of_list(key, value))
+        found.times[message.partition()].append(message.timestamp()[1] / 1000)
+    return found
+
+
+def letters(bootstrap: str) -> list[Source]:
+    """Where each dead letter says that it comes from."""
+    found = []
+    for message in everything(bootstrap, "dead-letters"):
+        told = dict(message.headers())
+        names = (told["weft-topic"], told["weft-partition"], told["weft-offset"])
+        found.append((names[0].decode(), int(names[1]), int(names[2])))
+    return found

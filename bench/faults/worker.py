@@ -1,0 +1,143 @@
+"""A worker's shopper half as a process of its own: real Faust, real Kafka, the fakes of
+``models.fake`` where the models would be, an index that can be told to fail.
+
+    python -m bench.faults.worker BOOTSTRAP GROUP FOLDER NAME SESSION_TIMEOUT BUG
+
+FOLDER holds ``items.json`` and, while the index is to fail or to be slow, a file ``index`` with
+that word in it. What happens is told in FOLDER/NAME.jsonl, an object a line. SIGTERM leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.faults.bugs import BUGS
+from models.domain import Item
+from models.errors import IndexUnavailable
+from models.fake import HashEncoder, MemoryIndex
+from models.popularity import Popularity
+from models.ports import FloatArray, Hit, Stored
+from models.recommender import Recommender
+from models.zero_shot import ZeroShotSpace
+from stream import settings as weft_settings
+from stream.app import ShopperApp
+from stream.delivery import KafkaDelivery
+from stream.intake import KafkaGapReader
+from stream.settings import Settings, kafka_config
+from stream.shoppers import ShopperProcessor
+
+
+class SwitchedIndex(MemoryIndex):
+    """An index that fails, or takes a second a call, while a file says so."""
+
+    def __init__(self, switch: Path) -> None:
+        super().__init__()
+        self._switch = switch
+
+    def get(self, item_ids: Sequence[str]) -> dict[str, Stored]:
+        self._obey()
+        return super().get(item_ids)
+
+    def search(self, vectors: FloatArray, limit: int) -> list[list[Hit]]:
+        self._obey()
+        return super().search(vectors, limit)
+
+    def newest(self, limit: int) -> list[Item]:
+        self._obey()
+        return super().newest(limit)
+
+    def _obey(self) -> None:
+        try:
+            word = self._switch.read_text()
+        except FileNotFoundError:
+            return
+        if word == "fail":
+            raise IndexUnavailable("the bench has taken the index away")
+        time.sleep(1.0)
+
+
+def recommender(folder: Path, popularity: Popularity) -> Recommender:
+    """The recommender on the fakes, over the items of ``folder``."""
+    encoder = HashEncoder()
+    index = SwitchedIndex(folder / "index")
+    rows = json.loads((folder / "items.json").read_text())
+    items = [Item(item_id, title or item_id, 1_000_000_000_000) for item_id, title in rows]
+    index.upsert(items, list(encoder.encode([item.text for item in items])))
+    return Recommender(index, ZeroShotSpace(encoder), popularity, None, 0.0, 10, 20)
+
+
+class Told:
+    """What the bench reads: started, ready (with the shoppers that are held), the counters."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file.open("a", buffering=1)
+
+    def __call__(self, what: str, **more: object) -> None:
+        self._file.write(json.dumps({"at": time.time(), "what": what, **more}) + "\n")
+
+
+async def tell(app: ShopperApp, processor: ShopperProcessor, told: Told) -> None:
+    """Watches until cancelled."""
+    ready, counted = False, 0.0
+    while True:
+        if ready != app.ready.is_set():
+            ready = app.ready.is_set()
+            told("ready" if ready else "revoked", shoppers=len(app.table))
+        if time.monotonic() > counted + 1.0:
+            counted = time.monotonic()
+            counters = processor.counters
+            told("counters", rewinds=counters.rewinds, again=counters.again, lost=counters.lost)
+        await asyncio.sleep(0.02)
+
+
+async def serve(settings: Settings, folder: Path, name: str) -> int:
+    """Serves until SIGTERM (0) or until something ends it (1)."""
+    popularity = Popularity(7)
+    app = ShopperApp(settings, partitions=4)
+    delivery = KafkaDelivery(kafka_config(settings), settings.partitioner)
+    processor = ShopperProcessor(
+        settings, app.table, recommender(folder, popularity), popularity, delivery, 4
+    )
+    app.attach(processor, KafkaGapReader(kafka_config(settings)))
+    told = Told(folder / f"{name}.jsonl")
+    leave = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave.set)
+    serving = asyncio.create_task(processor.run())
+    telling = asyncio.create_task(tell(app, processor, told))
+    await app.start()
+    told("started")
+    while not (serving.done() or leave.is_set()) and app.crashed() is None:
+        await asyncio.sleep(0.1)
+    print("ended", app.crashed(), serving, flush=True)
+    telling.cancel()
+    if leave.is_set():
+        await app.stop()
+        told("left")
+        return 0
+    return 1  # a supervisor starts it again
+
+
+def main() -> None:
+    bootstrap, group, folder, name, session_timeout, bug = sys.argv[1:]
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    BUGS[bug]()
+    settings = weft_settings.load(
+        {},
+        kafka=bootstrap,
+        group=group,
+        data_dir=Path(folder) / name,
+        session_timeout=float(session_timeout),
+        batch_size=512,
+    )
+    sys.exit(asyncio.run(serve(settings, Path(folder), name)))
+
+
+if __name__ == "__main__":
+    main()
