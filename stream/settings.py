@@ -138,8 +138,13 @@ def load(
 def _from_file(path: Path) -> Mapping[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidSettings(f"cannot read the settings file {path}: {error}") from error
+    except OSError as error:
+        raise InvalidSettings(f"cannot read the settings file {path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise InvalidSettings(f"the settings file {path} is not UTF-8") from None
+    except (ValueError, RecursionError) as error:  # the parser's own, or Python's on a long number
+        words = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise InvalidSettings(f"cannot read the settings file {path}: {words}") from None
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -160,8 +165,10 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 def _secret(variable: str, path: Path) -> str:
     try:
         return path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSettings(f"{variable} names a file that cannot be read: {error}") from error
+    except (OSError, ValueError) as error:
+        # No path and no bytes: whoever puts the secret itself there must not find it in a log.
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise InvalidSettings(f"{variable} names a file that cannot be read: {reason}") from None
 
 
 def _checked(values: Mapping[str, Any]) -> Settings:
@@ -178,12 +185,15 @@ def _checked(values: Mapping[str, Any]) -> Settings:
 
 
 def _converted(name: str, value: Any, kind: type, bounds: Mapping[str, Any]) -> Any:
-    shown = "(hidden)" if bounds["secret"] else repr(value)
+    shown = "(hidden)" if bounds["secret"] else _shown(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Path)):
         raise InvalidSettings(f"{name}={shown} must be {_kind_words(kind)}")
     try:
         converted = kind(value)
-    except (TypeError, ValueError):
+        if kind is int and isinstance(value, float) and converted != value:
+            raise ValueError  # 2.5 is no whole number, and is not taken for 2
+        str(converted).encode()
+    except (TypeError, ValueError, OverflowError):
         raise InvalidSettings(f"{name}={shown} must be {_kind_words(kind)}") from None
     if bounds["choices"] and converted not in bounds["choices"]:
         raise InvalidSettings(f"{name}={shown} must be one of {', '.join(bounds['choices'])}")
@@ -191,6 +201,15 @@ def _converted(name: str, value: Any, kind: type, bounds: Mapping[str, Any]) -> 
     if low is not None and not low <= converted <= high:  # refuses NaN too
         raise InvalidSettings(f"{name}={shown} must lie from {low} to {high}")
     return converted
+
+
+def _shown(value: object) -> str:
+    """A value for an error's words: escaped by ``repr``, and no longer than a line."""
+    try:
+        told = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return "(a very long number)"
+    return told if len(told) <= 100 else told[:99] + "…"
 
 
 def _kind_words(kind: type) -> str:

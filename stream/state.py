@@ -9,10 +9,13 @@ is delivered again changes nothing: ``offsets`` names, per source topic, the las
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from itertools import chain
+from operator import lt
+from types import NoneType
+from typing import Any, Final
 
 import orjson
 
@@ -20,6 +23,7 @@ from models.domain import History, Kind, Step
 from models.errors import UnreadableState
 from models.query_memory import FOLLOWED_STEPS, leading_query
 from stream.contracts import EventKind, ShopperEvent
+from stream.fields import EXACT
 from stream.topics import SHOPPER_TOPICS
 
 VERSION: Final = 1
@@ -33,6 +37,13 @@ _TOPIC_RANK: Final = {topic: rank for rank, topic in enumerate(SHOPPER_TOPICS)}
 _Row = tuple[int, int, int, str, str | None, str | None]
 #: (ts, topic's rank, offset, item_id) of a purchase.
 _Bought = tuple[int, int, int, str]
+
+_RANKS: Final = frozenset(_TOPIC_RANK.values())
+#: A step has an item, or an item and the query that led to it, or is a search.
+_SHAPES: Final = frozenset(
+    {(kind.value, str, query) for kind in (Kind.CLICK, Kind.PURCHASE) for query in (str, NoneType)}
+    | {(Kind.SEARCH.value, NoneType, str)}
+)
 
 
 class Applied(StrEnum):
@@ -140,7 +151,8 @@ class ShopperState:
 def loads(data: bytes | None) -> ShopperState:
     """The state behind ``dumps``' bytes; a new one for None.
 
-    Raises ``UnreadableState`` where the bytes are not a state of a version that we know.
+    Raises ``UnreadableState`` where the bytes are not a state of a version that we know; nothing
+    else, whatever the bytes. A state that comes out is sound: no use of it fails later.
     """
     if not data:
         return ShopperState()
@@ -148,7 +160,7 @@ def loads(data: bytes | None) -> ShopperState:
         record = orjson.loads(data)
         version = record["v"]
         if version == VERSION:
-            return ShopperState(
+            state = ShopperState(
                 offsets=record["o"],
                 rows=[tuple(row) for row in record.get("s", ())],
                 bought=[tuple(row) for row in record.get("b", ())],
@@ -156,15 +168,61 @@ def loads(data: bytes | None) -> ShopperState:
                 rerank_due=record.get("d", False),
                 erased_at=record.get("x"),
             )
+            if type(version) is int and _is_sound(state):
+                return state
+        if type(version) is not int or version == VERSION:
+            raise TypeError
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableState(
             "the changelog holds a record that is no shopper's state; is another program "
             "writing to it?"
         ) from error
     raise UnreadableState(
-        f"the changelog holds state of version {version!r}, this release reads {VERSION}; "
+        f"the changelog holds state of version {version}, this release reads {VERSION}; "
         "run the release that wrote it, or a newer one"
     )
+
+
+def _is_sound(state: ShopperState) -> bool:
+    """Whether it has the shape that ``apply`` makes. On the path of each event: kept quick."""
+    return (
+        type(state.offsets) is dict
+        and state.offsets.keys() <= _TOPIC_RANK.keys()
+        and all(map(_is_number, state.offsets.values()))
+        and _are_rows(state.rows, 6)
+        and _are_rows(state.bought, 4)
+        and type(state.event_ids) is list
+        and set(map(type, state.event_ids)) <= {str}
+        and type(state.rerank_due) is bool
+        and (state.erased_at is None or _is_number(state.erased_at))
+    )
+
+
+def _are_rows(rows: Sequence[tuple[Any, ...]], width: int) -> bool:
+    """Whether each is (ts, rank, offset, …) and ``width`` long, in order and none twice."""
+    if not rows:
+        return True
+    if set(map(len, rows)) != {width}:
+        return False
+    ts, ranks, offsets, *rest = zip(*rows, strict=True)  # column by column: a third of the time
+    if set(map(type, chain(ts, ranks, offsets))) != {int}:
+        return False
+    places = list(zip(ts, ranks, offsets, strict=True))
+    if not (set(ranks) <= _RANKS and all(map(lt, places, places[1:]))):
+        return False
+    if not all(map(_is_number, (ts[0], ts[-1], min(offsets), max(offsets)))):  # and those between
+        return False
+    if width == 4:
+        return set(map(type, rest[0])) == {str}
+    kinds, items, queries = rest
+    if set(map(type, kinds)) != {str}:
+        return False
+    return set(zip(kinds, map(type, items), map(type, queries), strict=True)) <= _SHAPES
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a time or an offset; beyond ``EXACT`` it could not be sent on."""
+    return type(value) is int and 0 <= value <= EXACT
 
 
 def _insert(rows: list, row: tuple, keep: int) -> None:  # type: ignore[type-arg]
