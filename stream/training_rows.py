@@ -11,6 +11,7 @@ from models.training.log import Logged
 from models.training.run import Sources
 from stream.columns import Columns
 from stream.contracts import EventKind, decode_product, decode_shopper
+from stream.declaration import EARLIEST
 from stream.files import RowFile
 from stream.publish import event_entries, now_ms, product_entries
 from stream.topics import TopicNames
@@ -42,7 +43,8 @@ def sources(
 
     def items() -> Iterator[Item]:
         with RowFile(catalog, columns=catalog_columns) as rows:
-            for entry in product_entries(rows, TopicNames()):
+            # not the time of reading: the same files have the same fingerprint
+            for entry in product_entries(rows, TopicNames(), undated=EARLIEST):
                 decoded = decode_product(entry.record.key, entry.record.value, now_ms())
                 if isinstance(decoded, Item):
                     yield decoded

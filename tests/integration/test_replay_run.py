@@ -1,0 +1,111 @@
+"""``weft replay`` as a person runs it: measured beside baselines, reported, compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from stream.cli import cli
+from stream.replay import result
+from tests.replay_shop import DAY, START
+
+KINDS = ("midi dress", "wool coat", "linen shirt", "ankle boots")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shoppers who keep to one kind of thing, so that titles tell what comes next."""
+    folder = tmp_path_factory.mktemp("shop")
+    titles = [f"{kind} number {n}" for kind in KINDS for n in range(12)]
+    with (folder / "catalog.jsonl").open("w") as file:
+        for n, title in enumerate(titles):
+            row = {"item_id": f"i{n}", "title": title, "category": title.rsplit(" number", 1)[0]}
+            file.write(json.dumps(row) + "\n")
+    rng = np.random.default_rng(1)
+    with (folder / "events.jsonl").open("w") as file:
+        for day in range(10):
+            for user in range(24):
+                item = f"i{12 * (user % len(KINDS)) + rng.integers(12)}"
+                row = {"type": "click", "user_id": f"u{user}", "item_id": item}
+                file.write(json.dumps({**row, "ts": START + day * DAY}) + "\n")
+        file.write("no event\n")
+    return folder
+
+
+def run(shop: Path, report: Path, *options: str, command: str = "replay") -> Result:
+    words = [*command.split(), "--events", str(shop / "events.jsonl"), "--catalog",
+             str(shop / "catalog.jsonl"), "--report", str(report), *options]  # fmt: skip
+    return CliRunner().invoke(cli, words, env={"WEFT_THREADS": "1"}, catch_exceptions=False)
+
+
+@pytest.mark.slow
+def test_a_replay_is_measured_beside_baselines_and_reported(shop: Path, tmp_path: Path) -> None:
+    told = run(
+        shop, tmp_path / "one", "--protocol", "time", "--no-llm", "--targets", "new",
+        "--baselines", "most-popular,title-similarity,item-knn",
+    )  # fmt: skip
+    assert told.exit_code == 0, told.output
+    found = result.read(tmp_path / "one")
+    assert [each.name for each in found.contenders] == [
+        "zero-shot, no LLM", "most-popular", "title-similarity", "item-knn",
+    ]  # fmt: skip
+    assert found.reference == "most-popular"
+    assert found.data.set_aside == 1
+    questions = found.protocol.questions
+    assert 0 < questions < 24 * 2, "a fifth of ten days, and new things only"
+    live = found.contender("zero-shot, no LLM")
+    assert live.metrics["HR@10"].mean > found.contender("most-popular").metrics["HR@10"].mean
+    assert {each.of for each in live.slices} >= {"item's age", "shopper's events", "category"}
+    assert sum(s.questions for s in live.slices if s.of == "shopper's events") == questions
+    page = (tmp_path / "one" / "report.html").read_text("utf-8")
+    assert "zero-shot, no LLM" in page
+
+    again = run(
+        shop, tmp_path / "two", "--protocol", "time", "--no-llm", "--targets", "new", "--json"
+    )
+    assert json.loads(again.stdout)["contenders"][0]["metrics"]["HR@10"]["mean"] == (
+        live.metrics["HR@10"].mean
+    )
+    compared = CliRunner().invoke(
+        cli,
+        ["replay", "--compare", str(tmp_path / "one"), str(tmp_path / "two")],
+        catch_exceptions=False,
+    )
+    assert compared.exit_code == 0, compared.output
+    assert "cannot tell" in compared.output
+
+
+@pytest.mark.slow
+def test_an_experiment_compares_variants_on_the_same_questions(shop: Path, tmp_path: Path) -> None:
+    told = run(
+        shop, tmp_path / "mix", "--epochs", "2", "--strategies", "id,title",
+        command="experiment mixup",
+    )  # fmt: skip
+    assert told.exit_code == 0, told.output
+    found = result.read(tmp_path / "mix")
+    assert [each.kind for each in found.contenders] == ["variant", "variant"]
+    assert found.reference == "id"
+    assert found.contender("id").gains["HR@10"].mean == 0
+
+
+def test_an_unknown_baseline_is_refused_with_those_there_are(shop: Path, tmp_path: Path) -> None:
+    told = CliRunner().invoke(
+        cli,
+        ["replay", "--events", str(shop / "events.jsonl"), "--catalog", str(shop / "catalog.jsonl"),
+         "--report", str(tmp_path), "--baselines", "magic"],
+    )  # fmt: skip
+    assert told.exit_code != 0
+    assert "most-popular" in str(told.exception)
+
+
+def test_a_log_without_a_question_says_what_to_do(shop: Path, tmp_path: Path) -> None:
+    told = CliRunner().invoke(
+        cli,
+        ["replay", "--events", str(shop / "events.jsonl"), "--catalog", str(shop / "catalog.jsonl"),
+         "--report", str(tmp_path), "--from", "2035-01-01", "--no-llm"],
+    )  # fmt: skip
+    assert "give another --from" in str(told.exception)
