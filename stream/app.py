@@ -30,6 +30,11 @@ from stream.transport import MendedApp, Tables
 
 _log = logging.getLogger("weft.app")
 
+#: Seconds that a worker may take nothing and stay in its group: while the index or a topic is away.
+#: Past it aiokafka leaves the group, and without a poll it joins no more, for ever. Heartbeats say
+#: whether a worker lives, and its health file whether it works.
+_ANY_OUTAGE = 14 * 86_400.0
+
 
 class BatchTable(faust.Table):  # type: ignore[misc]
     """A table whose changelog is written by the processor: one record a shopper and batch."""
@@ -274,6 +279,7 @@ def _faust_settings(settings: Settings, partitions: int) -> dict[str, Any]:
         "broker_max_poll_records": 2000,
         "broker_session_timeout": settings.session_timeout,
         "broker_heartbeat_interval": settings.session_timeout / 5,
+        "broker_max_poll_interval": _ANY_OUTAGE,
         "broker_commit_every": 5000,
         "broker_commit_interval": 1.0,
         "producer_linger": 0.02,

@@ -134,6 +134,8 @@ class ShopperProcessor:
         self._pending = _Batch()
         self._backlog = Backlog()
         self._epoch = 0
+        self._began: float | None = None  # when what is being served was begun
+        self.waits_for = ""  # the name of the error that is waited out
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._delivering = asyncio.Lock()
@@ -212,18 +214,26 @@ class ShopperProcessor:
         epoch, wait, began = self._epoch, _RETRY_FIRST, time.monotonic()
         told: type[RetryLater] | None = None
         while epoch == self._epoch:
+            self._began = time.monotonic()
             try:
                 await self._serve(batch, epoch)
             except RetryLater as error:
+                self._began = None
                 if type(error) is not told:  # once an outage, not once a try
                     told = type(error)
+                    self.waits_for = told.__name__
                     _log.warning("%s: %s; trying again, no new events", told.__name__, error)
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _RETRY_MOST)
             else:
                 if told is not None:
                     _log.warning("going on after %.1f s", time.monotonic() - began)
-                return
+                break
+        self._began, self.waits_for = None, ""
+
+    def busy(self) -> float:
+        """Seconds since the models and the delivery in hand were begun; 0 where none is."""
+        return 0.0 if self._began is None else time.monotonic() - self._began
 
     async def _gather(self) -> _Batch:
         """The next batch of events, or, when there are none, one shopper of the backlog."""

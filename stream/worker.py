@@ -31,6 +31,8 @@ _log = logging.getLogger("weft.worker")
 
 #: Seconds without its partitions' states after which a worker no longer counts as alive.
 _RECOVERS_WITHIN: Final = 300.0
+#: Seconds in one batch after which it counts as hanging. (A try of an outage ends much sooner.)
+_SERVES_WITHIN: Final = 300.0
 
 
 class Worker:
@@ -53,6 +55,7 @@ class Worker:
         self._stack = contextlib.AsyncExitStack()
         self._failed = asyncio.Event()
         self._ready_at = time.monotonic()
+        self._told: str | None = None
         self.parts: Parts
         self.switch: Switch
         self.shoppers: ShopperProcessor
@@ -170,8 +173,18 @@ class Worker:
         now = time.monotonic()
         if self.app.ready.is_set():
             self._ready_at = now
-        if now - self._ready_at < _RECOVERS_WITHIN:
-            (self.settings.data_dir / "alive").touch()  # what the health check looks at
+        recovers = now - self._ready_at < _RECOVERS_WITHIN
+        if recovers and self.shoppers.busy() < _SERVES_WITHIN:
+            self._say_alive()
+
+    def _say_alive(self) -> None:
+        """Touches what the health check looks at; what it says is for people."""
+        file = self.settings.data_dir / "alive"
+        file.touch()
+        if self._told != self.shoppers.waits_for:
+            self._told = self.shoppers.waits_for
+            with contextlib.suppress(OSError):  # a full disk ends no worker
+                file.write_text(self._told)
 
     async def stop(self) -> None:
         """Ends all parts in order; what was not acked comes again to the next worker."""

@@ -173,6 +173,8 @@ def test_with_the_index_away_no_event_is_taken_nothing_spins_and_the_log_says_it
         assert 1_000_000 - shop.index.outage <= 4  # after 0, .2, .6 and 1.4 seconds
         assert shop.acked == []
         assert shop.delivery.records == []  # good events are no dead letters
+        assert shop.processor.waits_for == "IndexUnavailable"
+        assert shop.processor.busy() == 0.0  # it waits, and does not hang
         shop.index.outage = 0
         await wait_for(lambda: len(shop.acked) == 2)
 
@@ -181,3 +183,4 @@ def test_with_the_index_away_no_event_is_taken_nothing_spins_and_the_log_says_it
     assert len(told) == 2
     assert told[0].startswith("IndexUnavailable: ")
     assert told[1].startswith("going on after ")
+    assert shop.processor.waits_for == ""
