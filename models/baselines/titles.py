@@ -73,7 +73,7 @@ class TitleBM25:
     def __init__(self, decay: float, b: float, k1: float = 1.2) -> None:
         self.decay, self.b, self.k1 = decay, b, k1
         self._there = torch.zeros(0)  # (n + 1, v) sparse: 1 where a title has a word
-        self._weights = torch.zeros(0)  # (v, n + 1) sparse: what a word found in a title is worth
+        self._weights = torch.zeros(0)  # (n + 1, v) sparse: what a word found in a title is worth
 
     @property
     def words(self) -> str:
@@ -93,7 +93,7 @@ class TitleBM25:
         norm = self.k1 * (1 - self.b + self.b * longer[rows])
         values = idf[words] * times * (self.k1 + 1) / (times + norm)
         self._there = sparse(rows, words, None, size)
-        self._weights = sparse(words, rows, values, (size[1], size[0]))
+        self._weights = sparse(rows, words, values, size)
 
     def scores(self, log: TrainingLog, asked: Asked) -> Tensor:
         """The sums over the query's words (q, 1 + n); -inf without one in common."""
@@ -101,7 +101,9 @@ class TitleBM25:
         size = (len(asked), log.items + 1)
         weights = _weights(found, self.decay).numpy()
         queries = product(sparse(found.of, found.rows, weights, size), self._there)
-        return known(product(queries, self._weights).to_dense())
+        # by a dense matrix: most titles have a word in common with most histories
+        found_in: Tensor = torch.sparse.mm(self._weights, queries.to_dense().T.contiguous())
+        return known(found_in.T.contiguous())
 
 
 def _words(log: TrainingLog) -> tuple[Ints, Ints, Ints, Ints]:
