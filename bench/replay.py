@@ -1,0 +1,203 @@
+"""A replay's own cost: its time beside that of the models and index calls on the same questions.
+
+    python -m bench.replay [--shoppers 300] [--llm] [--json]
+
+The sample shop's log is replayed prequentially in this process, the catalogue already indexed. Bare
+are the same batches of histories through the space and the index alone: the items' vectors, what to
+look for, one search a list. With --llm the demo's bundle reranks every list, and bare is
+the time inside its reranker. A third figure is the report of 20,000 shoppers' answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.domain import History, Recommendation
+from models.encoder import load_encoder
+from models.ports import Deadline
+from models.vectors import CachedEncoder
+from stream.assemble import Parts, assemble
+from stream.bundles import SHIPPED
+from stream.replay.answers import KEPT, Answers
+from stream.replay.baskets import Baskets
+from stream.replay.contest import Answered, finished
+from stream.replay.driver import Driver, Plan
+from stream.replay.prepare import Live, Prepared, Request, prepare
+from stream.replay.stage import InProcess
+from stream.replay.store import Store
+from stream.sample import shop
+from stream.sample_files import write
+from stream.settings import load
+
+REPORTED = 20_000
+
+
+class Recorded:
+    """The live serving, with what it was asked."""
+
+    def __init__(self, live: Any) -> None:
+        self.live = live
+        self.asked: list[Sequence[History]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.live, name)
+
+    def recommend(self, histories: Sequence[History], deadline: Deadline) -> list[Recommendation]:
+        self.asked.append(histories)
+        made: list[Recommendation] = self.live.recommend(histories, deadline)
+        return made
+
+
+class TimedReranker:
+    """A reranker with the seconds inside it."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.seconds = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def score(self, requests: Any, deadline: Deadline) -> Any:
+        began = time.perf_counter()
+        try:
+            return self.inner.score(requests, deadline)
+        finally:
+            self.seconds += time.perf_counter() - began
+
+
+def request_of(folder: Path, shoppers: int, llm: bool) -> Request:
+    write(folder, shop(0), 0, shoppers, 28)
+    settings = load(rerank="always" if llm else "never")
+    return Request(
+        folder / "events.jsonl.gz", folder / "catalog.jsonl.gz",
+        replace(settings, list_size=KEPT, partitions=1), folder / "report",
+        (Live("live", str(SHIPPED / "demo") if llm else "", settings.rerank),),
+    )  # fmt: skip
+
+
+def prepared_of(request: Request) -> Prepared:
+    settings = request.settings
+    encoder = CachedEncoder(
+        load_encoder(settings.encoder, settings.data_dir, settings.threads, print,
+                     settings.encoder_type),
+        settings.data_dir / "vectors.sqlite", print,
+    )  # fmt: skip
+    try:
+        return prepare(request, encoder, print)
+    finally:
+        encoder.close()
+
+
+async def replayed(request: Request, prepared: Prepared, parts: Parts, folder: Path) -> float:
+    """Seconds from the first event to the last list; products are in before."""
+    rows = {item_id: row for row, item_id in enumerate(prepared.log.item_ids, 1)}
+    store = Store(folder / "store.sqlite")
+    stage = InProcess(request.settings, parts, store, rows)
+    asked = prepared.asked
+    answers = Answers(folder / "answers", asked.baskets)
+    await stage.enter([entry.record for entry in prepared.products], asked.until)
+    plan = Plan(prepared.spool, prepared.log, asked.baskets, (), asked.until, 256)
+    began = time.perf_counter()
+    await Driver(plan, stage, answers, lambda _place: None, lambda _done, _all: None).run()
+    seconds = time.perf_counter() - began
+    await stage.stop()
+    store.close()
+    return seconds
+
+
+def bare(parts: Parts, asked: Sequence[Sequence[History]]) -> float:
+    """Seconds of the space and the index alone on the same batches."""
+    space, index = parts.space, parts.index
+    began = time.perf_counter()
+    for histories in asked:
+        steps = [step for history in histories for step in history.steps]
+        held = index.get(list(dict.fromkeys(step.item_id for step in steps if step.item_id)))
+        items = {i: stored.vector for i, stored in held.items() if stored.vector is not None}
+        queries = space.query_vectors(list(dict.fromkeys(s.query for s in steps if s.query)))
+        vectors = [v for v in space.shopper_vectors(histories, items, queries) if v is not None]
+        if vectors:
+            index.search(np.stack(vectors), KEPT)
+    return time.perf_counter() - began
+
+
+def report_seconds(folder: Path, prepared: Prepared, request: Request) -> tuple[float, int]:
+    """Seconds to measure and write the report of so many shoppers' answers, drawn by chance."""
+    log = prepared.log
+    rng = np.random.default_rng(0)
+    shoppers = np.arange(REPORTED) % log.shoppers
+    starts = log.offsets[:-1][shoppers]
+    ends = np.minimum(starts + 3, log.offsets[1:][shoppers])
+    targets = rng.integers(1, log.items + 1, REPORTED)
+    baskets = Baskets(
+        shoppers, np.sort(rng.integers(log.summary.first_ts, log.summary.last_ts, REPORTED)),
+        starts, ends, targets, np.arange(REPORTED + 1),
+    )  # fmt: skip
+    some = replace(prepared, asked=replace(prepared.asked, baskets=baskets))
+    answers = Answers(folder / "reported", baskets)
+    answers.lists[:] = rng.integers(1, log.items + 1, (REPORTED, KEPT))
+    answers.ranks[:] = np.where(rng.random(REPORTED) < 0.3, rng.integers(0, KEPT, REPORTED), np.inf)
+    answers.answered[:] = 1
+    contenders = [Answered(name, "variant", "drawn", answers, 0.0) for name in ("one", "two")]
+    began = time.perf_counter()
+    finished(request, some, contenders, 0.0)
+    return time.perf_counter() - began, REPORTED
+
+
+def rows_of(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        request = request_of(folder, args.shoppers, args.llm)
+        request.report.mkdir()
+        prepared = prepared_of(request)
+        bundle = Path(request.lives[0].bundle) if request.lives[0].bundle else None
+        parts = assemble(request.settings, print, folder / "index", bundle)
+        live = Recorded(parts.live)
+        reranker = None
+        if args.llm:
+            recommender: Any = parts.live.current.recommender
+            reranker = recommender._reranker = TimedReranker(recommender._reranker)
+        recorded = replace(parts, live=live)  # type: ignore[arg-type]
+        seconds = asyncio.run(replayed(request, prepared, recorded, folder))
+        alone = reranker.seconds if reranker else bare(parts, live.asked)
+        parts.close()
+        lists = sum(map(len, live.asked))
+        yield {
+            "what": "replay with the LLM" if args.llm else "replay",
+            "events": len(prepared.spool), "questions": len(prepared.asked.baskets),
+            "lists": lists, "seconds": round(seconds, 2), "bare_seconds": round(alone, 2),
+            "ratio": round(seconds / alone, 2), "target_ratio": 1.2 if args.llm else 2.0,
+            "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 1),
+        }  # fmt: skip
+        if not args.llm:
+            taken, count = report_seconds(folder, prepared, request)
+            yield {"what": "report", "shoppers": count, "contenders": 2,
+                   "seconds": round(taken, 1), "target_seconds": 20}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What a replay costs beside its models.")
+    parser.add_argument("--shoppers", type=int, default=300)
+    parser.add_argument("--llm", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    rows = list(rows_of(args))
+    for row in rows:
+        print(", ".join(f"{name} {value}" for name, value in row.items()))
+    if args.json:
+        print(json.dumps(rows[0] | {"report_seconds": rows[-1]["seconds"]}))
+
+
+if __name__ == "__main__":
+    main()
