@@ -5,7 +5,9 @@ FROM python:3.11-slim
 ARG TORCH_INDEX=""
 
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 HF_HUB_OFFLINE=1 \
-    WEFT_DATA_DIR=/var/lib/weft
+    WEFT_DATA_DIR=/var/lib/weft \
+    # the root file system may be read-only: what libraries cache goes to the volume or to /tmp
+    HF_HOME=/var/lib/weft/huggingface XDG_CACHE_HOME=/tmp/cache PYTHONDONTWRITEBYTECODE=1
 
 WORKDIR /src
 COPY pyproject.toml README.md ./

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo demo-bundle test check bench clean
+.PHONY: demo demo-bundle test check bench sbom audit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/weft demo --seconds 60
@@ -27,6 +27,14 @@ check: $(VENV)/.installed
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m bench
+
+# what is installed, as CycloneDX and as a list, in build/
+sbom: $(VENV)/.installed
+	PYTHONPATH=. $(BIN)/python .ci/sbom.py build
+
+# its known vulnerabilities, where pip-audit is installed and reaches its data
+audit: sbom
+	PATH="$(BIN):$$PATH" .ci/audit build/packages.txt
 
 # uv resolves and unpacks several times faster than pip; pip is the way where uv has no wheel.
 $(VENV)/.installed: pyproject.toml

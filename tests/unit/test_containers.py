@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -80,6 +81,25 @@ def test_the_worker_does_not_run_as_root() -> None:
     users = [line for line in lines if line.startswith("USER ")]
     assert users == ["USER weft"]
     assert lines.index("USER weft") < lines.index('ENTRYPOINT ["weft"]')
+
+
+def test_the_workers_root_is_read_only_and_it_holds_no_right_it_does_not_need() -> None:
+    worker = COMPOSE["services"]["worker"]
+    assert worker["read_only"] is True
+    assert worker["cap_drop"] == ["ALL"]
+    assert worker["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in worker
+    assert "user" not in worker  # the image's, which is not root
+
+
+def test_all_that_a_worker_writes_lies_on_its_volume_or_in_tmp() -> None:
+    (volume,) = re.findall(r"^VOLUME (\S+)$", DOCKERFILE, re.MULTILINE)
+    writable = [volume, *COMPOSE["services"]["worker"]["tmpfs"]]
+    assert writable == ["/var/lib/weft", "/tmp"]
+    for name in ("WEFT_DATA_DIR", "HF_HOME", "XDG_CACHE_HOME"):
+        (folder,) = re.findall(rf"\b{name}=(\S+)", DOCKERFILE)
+        assert Path(folder).is_relative_to(volume) or Path(folder).is_relative_to("/tmp"), name
+    assert "PYTHONDONTWRITEBYTECODE=1" in DOCKERFILE
 
 
 def test_what_the_image_is_built_from_is_there() -> None:
