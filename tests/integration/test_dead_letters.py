@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -18,12 +19,17 @@ from models.recommender import Recommender
 from models.zero_shot import ZeroShotSpace
 from stream.app import ShopperApp
 from stream.broker import EmbeddedBroker, ensure_topics
+from stream.catalogue import CatalogueProcessor, Product
 from stream.cli import cli
+from stream.contracts import ATTEMPTS
 from stream.dead_letters import Letter, LetterReader
 from stream.delivery import KafkaDelivery
+from stream.fake import MemoryDelivery
 from stream.intake import KafkaGapReader
+from stream.products import GroupFollower
 from stream.settings import Settings, kafka_config
 from stream.shoppers import Recommends, ShopperProcessor
+from stream.topics import TopicNames
 from tests.kafka import RealKafka
 
 BAD = b'{"user_id": "ana", "ts": '
@@ -114,6 +120,27 @@ def dies_twice(settings: Settings) -> None:
 def test_a_record_that_dies_again_after_replay_carries_one_attempt_more(tmp_path: Path) -> None:
     with EmbeddedBroker() as broker:
         dies_twice(Settings(kafka=broker.bootstrap, data_dir=tmp_path))
+
+
+def test_a_product_that_was_sent_back_dies_with_one_attempt_more_too() -> None:
+    with EmbeddedBroker() as broker:
+        settings = Settings(kafka=broker.bootstrap)
+        ensure_topics(settings)
+        config = {"bootstrap.servers": settings.kafka, "partitioner": settings.partitioner}
+        producer = Producer(config)
+        producer.produce("products", b"[", b"i1", headers=[(ATTEMPTS, b"2")])
+        assert producer.flush(30) == 0
+        follower = GroupFollower(kafka_config(settings), "products", "weft-products")
+        follower.open()
+        found: list[Product] = []
+        end = time.monotonic() + 30
+        while not found and time.monotonic() < end:
+            found += follower.read(10, 0.5).products
+        follower.close()
+    delivery, space = MemoryDelivery(), ZeroShotSpace(HashEncoder())
+    CatalogueProcessor(MemoryIndex(), space, delivery, TopicNames()).process(found)
+    (dead,) = delivery.records
+    assert dict(dead.headers)[ATTEMPTS] == b"3"
 
 
 @pytest.mark.kafka
