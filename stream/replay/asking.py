@@ -52,7 +52,7 @@ def answered_by(
     from models.baselines.base import tuned
 
     log, cut, baskets = prepared.log, prepared.asked, prepared.asked.baskets
-    answers = Answers(request.work / f"baseline-{name}", baskets)
+    answers = Answers(request.asked_in / f"baseline-{name}", baskets)
     ends, validation = learnt(log, cut, new_only=request.new_only)
     again = not request.new_only and cut.name != "last"
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -94,13 +95,14 @@ class Lab:
     ) -> Answered:
         """A variant, by its vectors (q, d) against ``items`` (1 + n, d)."""
         baskets = self.prepared.asked.baskets
-        answers = Answers(self.request.work / f"variant-{_plain(name)}", baskets)
+        answers = Answers(self.request.asked_in / f"variant-{_plain(name)}", baskets)
         put_vectors(answers, baskets, self.prepared.log, wanted, items)
         return Answered(name, "variant", words, answers, seconds)
 
     def kept(self, name: str, make: Callable[[], Tensor]) -> Tensor:
-        """A tensor that is made once."""
-        file: Path = self.request.work / f"{_plain(name)}.npy"
+        """A tensor that is made once on this budget."""
+        budget = hashlib.sha256(repr(self.budget).encode()).hexdigest()[:8]
+        file: Path = self.request.asked_in / f"{_plain(name)}-{budget}.npy"
         if not file.is_file():
             np.save(file, make().numpy())
         return torch.from_numpy(np.load(file))

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
+from models.bundle import read_manifest
 from models.making import Say
 from stream.assemble import assemble
 from stream.broker import EmbeddedBroker
@@ -52,8 +53,9 @@ def play(request: Request, live: Live, prepared: Prepared, say: Say, progress: P
 
 
 def folder_of(request: Request, live: Live) -> Path:
-    """Where a contender's state and answers lie."""
-    return request.work / f"live-{live.name.replace('/', '-').replace(' ', '-')}"
+    """Where a contender's state and answers lie. Raises ``BundleInvalid``."""
+    made_by = read_manifest(Path(live.bundle)).id if live.bundle else "zero-shot"
+    return request.asked_in / f"live-{made_by}-{live.rerank}"
 
 
 def settings_of(request: Request, live: Live) -> Settings:

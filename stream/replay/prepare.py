@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +69,26 @@ class Request:
         """Where a replay that is killed goes on from."""
         return self.report / ".work"
 
+    @property
+    def asked_in(self) -> Path:
+        """Where the answers to these very questions are kept: other options have another place."""
+        return self.work / f"asked-{self.mark}"
+
+    @property
+    def mark(self) -> str:
+        """A name for everything that decides an answer, beside who answers and the files."""
+        told = (
+            self.protocol, self.first, self.until, self.new_only, self.shoppers, self.through,
+            self.seed, str(self.columns), str(self.catalog_columns), self._serving(),
+        )  # fmt: skip
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
+
+    def _serving(self) -> tuple[str, ...]:
+        """The settings that decide a list."""
+        names = ("index", "candidates", "rerank_weight", "popularity_days", "llm", "encoder",
+                 "encoder_type")  # fmt: skip
+        return tuple(str(getattr(self.settings, name)) for name in names)
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -104,6 +127,7 @@ def prepare(request: Request, encoder: TitleEncoder, say: Say) -> Prepared:
         request.catalog, request.events, lambda _rows: None, request.catalog_columns,
         request.columns,
     )  # fmt: skip
+    _forget_others(request.work, told.key)
     log = prepared(request.work / "log", told, encoder, say)
     names = TopicNames()
 
@@ -123,6 +147,16 @@ def prepare(request: Request, encoder: TitleEncoder, say: Say) -> Prepared:
     )  # fmt: skip
     asked = protocols.sampled(asked, log, request.shoppers)
     return Prepared(log, spool, asked, products, sum(aside))
+
+
+def _forget_others(work: Path, key: str) -> None:
+    """Deletes what was answered about other files."""
+    mark = work / "files.json"
+    work.mkdir(parents=True, exist_ok=True)
+    if mark.is_file() and json.loads(mark.read_text("utf-8")) != {"key": key}:
+        for folder in work.glob("asked-*"):
+            shutil.rmtree(folder)
+    mark.write_text(json.dumps({"key": key}), "utf-8")
 
 
 def _trained_until(request: Request, say: Say) -> int:

@@ -20,12 +20,13 @@ from models.domain import History, Recommendation
 from models.errors import Fatal
 from models.ports import Deadline
 from stream.assemble import Parts
+from stream.batch import Arrival
 from stream.catalogue import CatalogueProcessor, Product
 from stream.delivery import Record
 from stream.replay.answers import Shown
 from stream.replay.store import Store
 from stream.settings import Settings
-from stream.shoppers import Arrival, Recommends, ShopperProcessor
+from stream.shoppers import Recommends, ShopperProcessor
 from stream.topics import RECOMMENDATIONS, TopicNames
 
 #: A replay waits for the LLM as long as it takes: its lists are measured, not its haste.

@@ -109,3 +109,16 @@ def test_a_log_without_a_question_says_what_to_do(shop: Path, tmp_path: Path) ->
          "--report", str(tmp_path), "--from", "2035-01-01", "--no-llm"],
     )  # fmt: skip
     assert "give another --from" in str(told.exception)
+
+
+@pytest.mark.slow
+def test_other_options_do_not_go_on_from_what_was_answered(shop: Path, tmp_path: Path) -> None:
+    report = tmp_path / "same"
+    run(shop, report, "--no-llm", "--protocol", "last")
+    first = result.read(report)
+    run(shop, report, "--no-llm", "--protocol", "time")
+    second = result.read(report)
+    run(shop, report, "--no-llm", "--protocol", "last")
+    third = result.read(report)
+    assert first.protocol != second.protocol
+    assert first.contenders[0].metrics == third.contenders[0].metrics
