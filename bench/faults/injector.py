@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ class Injector:
                 self._at(begun + fault.at, self._begin, fault)
             while sender.is_alive() or self._due:
                 self._step()
+            _say(f"{sender.sent} records sent after {time.monotonic() - begun:.1f} s")
             if sender.error is not None:
                 raise sender.error
             self._drain()
@@ -82,7 +84,7 @@ class Injector:
         until = time.monotonic() + patience
         while not (there := reached()) and time.monotonic() < until:
             self._step()
-            time.sleep(0.2)
+            time.sleep(1.0)
         return there
 
     # -- faults ------------------------------------------------------------------------
@@ -114,6 +116,7 @@ class Injector:
                 self._switch.write_text("fail" if fails else "slow")
                 end = self._switch.unlink
         self.done.append(done)
+        _say(f"{fault.at:6.1f} s: {fault.kind}, {fault.lasts:.1f} s")
         self._end_later(done, fault.lasts, end)
 
     def _end_later(self, done: Done, lasts: float, end: Callable[[], None] | None) -> None:
@@ -132,9 +135,20 @@ class Injector:
         asked = Consumer(
             {"bootstrap.servers": self._kafka.bootstrap, "group.id": self._setup.group}
         )
-        self.drained = self._until(lambda: _lag(asked) == 0, _DRAIN)
+
+        def nothing_left() -> bool:
+            lag = _lag(asked)
+            _say(f"{lag} records are not committed yet")
+            return lag == 0
+
+        self.drained = self._until(nothing_left, _DRAIN)
         asked.close()
         self.drain_s = time.monotonic() - begun
+
+
+def _say(words: str) -> None:
+    """Progress, beside the result."""
+    print(words, file=sys.stderr, flush=True)
 
 
 def _resume(victim: Worker) -> None:

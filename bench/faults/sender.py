@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,8 +39,8 @@ class Sender(threading.Thread):
                 while (ahead := begun + number * self._pace - time.monotonic()) > 0:
                     self._producer.poll(min(ahead, 0.05))
                 self._send(record)
-            while self._producer.flush(5.0):
-                pass
+            while left := self._producer.flush(5.0):
+                print(f"{left} records are still to land", file=sys.stderr, flush=True)
         except Exception as error:
             self.error = error
 

@@ -13,6 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+from tests.kafka import _die_with_parent
+
 _LEAVES_WITHIN: Final = 20.0
 
 
@@ -48,7 +50,11 @@ class Worker:
         with (s.folder / f"{self.name}.log").open("ab") as log:
             self.starts.append(time.time())
             self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=os.environ | threads
+                command,
+                stdout=log,
+                stderr=log,
+                env=os.environ | threads,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
 
     def supervise(self) -> None:
