@@ -19,12 +19,13 @@ import faust
 from faust.types import TP
 
 from models.errors import RetryLater, UnequalPartitions
+from stream.batch import Arrival, Counters
 from stream.changelog import Changelog, Read
 from stream.contracts import attempts_in
 from stream.intake import Gap, GapReader, OffsetWatch, Verdict
 from stream.partition import partition_of
 from stream.settings import Settings, kafka_config
-from stream.shoppers import Arrival, Counters, ShopperProcessor
+from stream.shoppers import ShopperProcessor
 from stream.topics import SHOPPER_TOPICS, TopicNames
 from stream.transport import MendedApp, Tables
 

@@ -14,7 +14,6 @@ import logging
 import time
 from collections.abc import Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from models.domain import History, Recommendation
@@ -23,6 +22,7 @@ from models.popularity import Popularity
 from models.ports import Deadline
 from models.query_memory import QueryMemory
 from stream.backlog import Backlog
+from stream.batch import Arrival, Batch, Counters, Due
 from stream.contracts import AsOf, decode_shopper, encode_recommendation
 from stream.delivery import Delivery, Record
 from stream.partition import partition_of
@@ -35,8 +35,6 @@ _log = logging.getLogger("weft.shoppers")
 
 _RETRY_FIRST: Final = 0.2
 _RETRY_MOST: Final = 10.0
-#: Bytes of dead letters in one batch: they may be as long as the broker takes.
-_DEAD_BYTES: Final = 8 << 20
 
 
 class Recommends(Protocol):
@@ -51,55 +49,6 @@ class Recommends(Protocol):
 
     def forget(self) -> None:
         """Drops what is kept of histories: a shopper was erased, or shoppers are another's now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One record as it came; ``ack`` tells the broker's client that it is dealt with."""
-
-    topic: str  # one of SHOPPER_TOPICS, without prefix
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    ack: Callable[[], object]
-    attempts: int = 0  # how often it was tried before, if replay sent it
-
-
-@dataclass(slots=True)
-class Counters:
-    """What happened since the start."""
-
-    events: int = 0
-    acked: int = 0
-    again: int = 0
-    dead: int = 0
-    lists: int = 0
-    reranked: int = 0
-    erased: int = 0
-    rewinds: int = 0
-    lost: int = 0
-
-
-@dataclass(slots=True)
-class _Due:
-    """A shopper who gets a list: where, the state behind it, and what made it due."""
-
-    partition: int
-    state: ShopperState
-    trigger: str
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Events gathered for one pass; each shopper once, whatever the number of events."""
-
-    due: dict[bytes, _Due] = field(default_factory=dict)
-    dead: list[Record] = field(default_factory=list)
-    arrivals: list[Arrival] = field(default_factory=list)
-    dead_bytes: int = 0
-    forgets: bool = False  # a shopper of it was erased
-    rerank_only: bool = False
 
 
 class ShopperProcessor:
@@ -131,7 +80,7 @@ class ShopperProcessor:
         self._delivery = delivery
         self._partitions = partitions
         self._clock = clock
-        self._pending = _Batch()
+        self._pending = Batch()
         self._backlog = Backlog()
         self._epoch = 0
         self._began: float | None = None  # when what is being served was begun
@@ -146,14 +95,9 @@ class ShopperProcessor:
 
     async def room(self) -> None:
         """Waits until the batch that is being gathered can take another event."""
-        while self._is_full():
+        while self._pending.is_full(self._settings.batch_size):
             self._room.clear()
             await self._room.wait()
-
-    def _is_full(self) -> bool:
-        """A batch is bounded in events, and in the bytes of those that no contract bounds."""
-        full = len(self._pending.arrivals) >= self._settings.batch_size
-        return full or self._pending.dead_bytes >= _DEAD_BYTES
 
     def take(self, arrival: Arrival) -> None:
         """Applies one event to its shopper's state, or makes a dead letter of it.
@@ -169,8 +113,7 @@ class ShopperProcessor:
             letter = self._refusals.letter(
                 arrival.topic, place, arrival.key, arrival.value, error, arrival.attempts
             )
-            self._pending.dead.append(letter)
-            self._pending.dead_bytes += len(arrival.value or b"")
+            self._pending.add_dead(letter)
         self._pending.arrivals.append(arrival)
         self._arrived.set()
 
@@ -197,7 +140,7 @@ class ShopperProcessor:
             query = state.led_by(arrival.topic, arrival.offset, event.ts)
             if query and self._memory is not None:
                 self._memory.add(query, event.item_id, event.ts)
-        self._pending.due[key] = _Due(arrival.partition, state, event.kind.value)
+        self._pending.due[key] = Due(arrival.partition, state, event.kind.value)
 
     def _partition_of(self, key: bytes) -> int:
         return partition_of(key, self._partitions, self._settings.partitioner)
@@ -209,7 +152,7 @@ class ShopperProcessor:
         while True:
             await self._insist(await self._gather())
 
-    async def _insist(self, batch: _Batch) -> None:
+    async def _insist(self, batch: Batch) -> None:
         """Serves the batch, again and again while the outside is away: no other is begun."""
         epoch, wait, began = self._epoch, _RETRY_FIRST, time.monotonic()
         told: type[RetryLater] | None = None
@@ -235,7 +178,7 @@ class ShopperProcessor:
         """Seconds since the models and the delivery in hand were begun; 0 where none is."""
         return 0.0 if self._began is None else time.monotonic() - self._began
 
-    async def _gather(self) -> _Batch:
+    async def _gather(self) -> Batch:
         """The next batch of events, or, when there are none, one shopper of the backlog."""
         while not self._pending.arrivals:
             self._arrived.clear()
@@ -246,13 +189,13 @@ class ShopperProcessor:
                 await asyncio.wait_for(self._arrived.wait(), rest)
         if len(self._pending.arrivals) < self._settings.batch_size:
             await asyncio.sleep(self._settings.batch_wait)
-        batch, self._pending = self._pending, _Batch()
+        batch, self._pending = self._pending, Batch()
         for key, due in batch.due.items():
             self._table[key] = due.state.dumps()
         self._room.set()
         return batch
 
-    def _from_backlog(self) -> _Batch | None:
+    def _from_backlog(self) -> Batch | None:
         if not self._backlog and self._backlog.overflowed:
             self._backlog.overflowed = False
             self._fill_backlog()
@@ -261,10 +204,10 @@ class ShopperProcessor:
         key, partition = first
         state = loads(self._table.get(key))
         if not state.rerank_due:
-            return _Batch(rerank_only=True)
-        return _Batch(due={key: _Due(partition, state, "rerank")}, rerank_only=True)
+            return Batch(rerank_only=True)
+        return Batch(due={key: Due(partition, state, "rerank")}, rerank_only=True)
 
-    async def _serve(self, batch: _Batch, epoch: int) -> None:
+    async def _serve(self, batch: Batch, epoch: int) -> None:
         asked = {key: due for key, due in batch.due.items() if not due.state.is_marker}
         lists: dict[bytes, Recommendation] = {}
         loop = asyncio.get_running_loop()
@@ -287,7 +230,7 @@ class ShopperProcessor:
             self._done(batch, lists)
 
     def _only_reranked(
-        self, batch: _Batch, lists: dict[bytes, Recommendation]
+        self, batch: Batch, lists: dict[bytes, Recommendation]
     ) -> dict[bytes, Recommendation]:
         """A list of the backlog goes out only if it is better than the one that is out."""
         late = [key for key, made in lists.items() if made.owed]
@@ -297,7 +240,7 @@ class ShopperProcessor:
             self._backlog.put_off()
         return {key: made for key, made in lists.items() if not made.owed}
 
-    def _records(self, batch: _Batch, lists: dict[bytes, Recommendation]) -> list[Record]:
+    def _records(self, batch: Batch, lists: dict[bytes, Recommendation]) -> list[Record]:
         """The list (or tombstone) and the changelog's record of each shopper who is due."""
         records: list[Record] = []
         now_ms = int(self._clock() * 1000)
@@ -314,7 +257,7 @@ class ShopperProcessor:
             records.append(Record(self._names.changelog, key, due.state.dumps(), due.partition))
         return records
 
-    def _flag(self, key: bytes, due: _Due, rerank_due: bool) -> None:
+    def _flag(self, key: bytes, due: Due, rerank_due: bool) -> None:
         """Notes in the state whether a reranked list is still owed."""
         if due.state.rerank_due != rerank_due:
             before = due.state.dumps()
@@ -326,7 +269,7 @@ class ShopperProcessor:
         else:
             self._backlog.drop(key)
 
-    def _done(self, batch: _Batch, lists: dict[bytes, Recommendation]) -> None:
+    def _done(self, batch: Batch, lists: dict[bytes, Recommendation]) -> None:
         self._refusals.delivered(batch.dead)
         for arrival in batch.arrivals:
             arrival.ack()
@@ -341,7 +284,7 @@ class ShopperProcessor:
         ``patience`` seconds, for a delivery under way, so that none comes after the new owner's.
         """
         self._epoch += 1
-        self._pending = _Batch()
+        self._pending = Batch()
         self._backlog.clear()
         self._room.set()
         try:

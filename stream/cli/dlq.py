@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 if TYPE_CHECKING:
-    from stream.dead_letters import Letter, LetterReader, Place, Tally
+    from stream.dead_letters import Letter, LetterReader, Place, Replayed, Tally
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 #: ``stream.dead_letters.SOURCES``, which is heavy to import.
@@ -229,12 +229,8 @@ def replay(
             raise click.ClickException("no dead letter lies there (any more): see `weft dlq list`")
         chosen = (lambda: [one]) if one else (lambda: reader.letters(wanted))
         planned = dlq.sorted_out(chosen(), reader.names, max_attempts)
-        _say_left(planned, max_attempts)
-        if not planned.sent:
-            click.echo("0 dead letters sent back")
+        if not _agreed(planned, max_attempts, yes):
             return
-        if not yes:
-            click.confirm(f"Send {_number(planned.sent)} back?", abort=True, err=True)
         done = dlq.Replayed()
         delivery = KafkaDelivery(kafka_config(settings), settings.partitioner)
         try:
@@ -251,13 +247,18 @@ def _number(count: int) -> str:
     return f"{count:,} dead letter{'' if count == 1 else 's'}"
 
 
-def _say_left(planned: Any, most: int) -> None:
+def _agreed(planned: Replayed, most: int, yes: bool) -> bool:
+    """Whether there is something to send and it may be sent; says what stays."""
     if planned.worn_out:
         words = f"{planned.worn_out:,} stay: they were tried {most} times (--max-attempts)"
         click.echo(words, err=True)
     if planned.unknown:
         words = f"{planned.unknown:,} stay: their headers name no topic that they may go to"
         click.echo(words, err=True)
+    if not planned.sent:
+        click.echo("0 dead letters sent back")
+        return False
+    return yes or click.confirm(f"Send {_number(planned.sent)} back?", abort=True, err=True)
 
 
 @command.command()
