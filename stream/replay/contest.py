@@ -41,10 +41,13 @@ def finished(
 ) -> Result:  # fmt: skip
     """Measures all and writes the report's folder.
 
-    ``reference``: what gains are over; by default the first baseline, else the first contender.
+    ``reference``: what gains are over; by default the baseline that found most here, which flatters
+    nobody else, or without one the first contender.
     """
-    reference = reference or _reference(asked)
-    told, measured = _measured(request, prepared, asked, reference)
+    how = Measure(prepared.log, prepared.asked)
+    measured = [how.of(each.answers) for each in asked]
+    reference = reference or _strongest(asked, measured)
+    told = _contenders(request, asked, measured, reference)
     whole = _result(request, prepared, told, asked, reference, seconds, notes)
     result.write(whole, request.report)
     _write_answers(request, prepared, measured)
@@ -52,11 +55,9 @@ def finished(
     return whole
 
 
-def _measured(
-    request: Request, prepared: Prepared, asked: Sequence[Answered], reference: str
-) -> tuple[list[Contender], list[Measured]]:
-    how = Measure(prepared.log, prepared.asked)
-    measured = [how.of(each.answers) for each in asked]
+def _contenders(
+    request: Request, asked: Sequence[Answered], measured: Sequence[Measured], reference: str
+) -> list[Contender]:
     first = measured[[each.name for each in asked].index(reference)]
     told = []
     for each, found in zip(asked, measured, strict=True):
@@ -73,11 +74,17 @@ def _measured(
                 float(each.answers.reranked.mean()), found.ties, each.seconds,
             )
         )  # fmt: skip
-    return told, measured
+    return told
 
 
-def _reference(asked: Sequence[Answered]) -> str:
-    return next((each.name for each in asked if each.kind == "baseline"), asked[0].name)
+def _strongest(asked: Sequence[Answered], measured: Sequence[Measured]) -> str:
+    """By NDCG@10."""
+    found = {
+        each.name: float(told.headline["NDCG@10"].mean())
+        for each, told in zip(asked, measured, strict=True)
+        if each.kind == "baseline"
+    }
+    return max(found, key=lambda name: found[name]) if found else asked[0].name
 
 
 def _result(
