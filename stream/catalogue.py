@@ -103,6 +103,10 @@ class CatalogueProcessor:
             self._on_indexed(written, time.monotonic() - start)
         return tally
 
+    def tell(self) -> None:
+        """Says in the log what is due: a storm of dead letters that has ended."""
+        self._refusals.tell_if_due()
+
     def _sorted(
         self, products: Sequence[Product], tally: Tally
     ) -> tuple[list[Item], list[str], list[Record]]:

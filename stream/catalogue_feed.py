@@ -99,6 +99,7 @@ class CatalogueFeed:
         batch = self._follower.read(self._batch, _POLL)
         if batch.products:
             self.tally.add(self._insist(lambda: self._processor.process(batch.products)))
+        self._processor.tell()
         self._follower.done(batch)
         self.lag = self._follower.lag()
         if self._follower.caught_up:

@@ -60,6 +60,10 @@ class Refusals:
             return
         self._untold.update(dict(letter.headers)["weft-error"].decode() for letter in letters)
         self._newest = letters[-1]
+        self.tell_if_due()
+
+    def tell_if_due(self) -> None:
+        """Says what was not said yet, if the line before is old enough."""
         if self._clock() - self._told_at >= self._every:
             self.tell()
 

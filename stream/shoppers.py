@@ -174,6 +174,10 @@ class ShopperProcessor:
                 break
         self._began, self.waits_for = None, ""
 
+    def tell(self) -> None:
+        """Says in the log what is due: a storm of dead letters that has ended."""
+        self._refusals.tell_if_due()
+
     def busy(self) -> float:
         """Seconds since the models and the delivery in hand were begun; 0 where none is."""
         return 0.0 if self._began is None else time.monotonic() - self._began

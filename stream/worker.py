@@ -170,6 +170,7 @@ class Worker:
             self._serving.result()
         if (reason := self.app.crashed()) is not None:
             raise reason
+        self.shoppers.tell()
         now = time.monotonic()
         if self.app.ready.is_set():
             self._ready_at = now

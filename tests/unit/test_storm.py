@@ -112,6 +112,24 @@ def test_a_line_a_minute_tells_of_all_dead_letters_since_the_one_before(
     )
 
 
+def test_the_end_of_a_storm_is_told_when_its_minute_is_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = ManualClock()
+    refusals = Refusals(TopicNames(), logging.getLogger("weft.test"), clock)
+    error = InvalidField("ts is missing")
+    for n in range(100):
+        refusals.delivered([refusals.letter("clicks", (0, n), b"ana", b"secret", error)])
+    for _ in range(1000):
+        clock.advance(0.5)
+        refusals.tell_if_due()
+    told = [record.getMessage() for record in caplog.records]
+    assert [line.partition(";")[0] for line in told] == [
+        "dead letters: 1 InvalidField",
+        "dead letters: 99 InvalidField",
+    ]
+
+
 def test_a_storm_of_bad_products_is_one_line_of_the_log_too(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
