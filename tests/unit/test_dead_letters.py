@@ -15,6 +15,7 @@ from stream.contracts import attempts_in, dead_letter_headers
 from stream.dead_letters import Letter, Replayed, escaped, replay
 from stream.fake import MemoryDelivery
 from stream.topics import TopicNames
+from tests.terminal import on_a_terminal
 
 NAMES = TopicNames("shop-")
 HOSTILE = b'{"title": "\x1b[2J\x00\xe2\x80\xae\xe2\x80\x8b \\u0041 \xff"}'
@@ -152,6 +153,19 @@ def test_show_prints_headers_key_and_value_and_says_where_nothing_lies(
     nowhere = dlq(broker, "show", "3:99")
     assert nowhere.exit_code == 1
     assert "no dead letter lies there" in nowhere.output
+
+
+def test_on_a_terminal_nothing_of_a_dead_letter_speaks_to_it(broker: EmbeddedBroker) -> None:
+    evil = "\x1b[2J\x07\u202e\x9b[red]x"
+    named = [(name, evil.encode()) for name in ("weft-topic", "weft-error", "weft-words", evil)]
+    put(broker, Letter((0, 0), 0, evil.encode(), evil.encode(), tuple(named)))
+    place = dlq(broker, "list").stdout.split("\t")[0]
+    environment = {"WEFT_KAFKA": broker.bootstrap}
+    for arguments in (["list"], ["list", "--counts"], ["show", place]):
+        code, shown = on_a_terminal(["dlq", *arguments], environment)
+        assert code == 0
+        assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(shown)
+        assert "[red]x" in shown  # text, not a style
 
 
 def test_replay_asks_first_sends_what_was_chosen_and_reports(broker: EmbeddedBroker) -> None:
