@@ -62,13 +62,14 @@ def answered_by(
     except InvalidSettings as error:
         say(f"{name} is left out: {error}")
         return None
-    block = block_of(log)
+    block, enters = block_of(log), prepared.enters
     for start in range(0, len(baskets), block):
         some = slice(start, start + block)
         asked = Questioned(
             baskets.shoppers[some], baskets.starts[some], baskets.ends[some], baskets.ts[some]
         )
-        put_scores(answers, baskets, log, start, best.scores(log, asked).clone(), again=again)
+        scores = best.scores(log, asked).clone()
+        put_scores(answers, baskets, log, start, scores, again=again, enters=enters)
         progress(min(start + block, len(baskets)), len(baskets))
     answers.flush()
     return best.words, answers

@@ -96,7 +96,7 @@ class Lab:
         """A variant, by its vectors (q, d) against ``items`` (1 + n, d)."""
         baskets = self.prepared.asked.baskets
         answers = Answers(self.request.asked_in / f"variant-{_plain(name)}", baskets)
-        put_vectors(answers, baskets, self.prepared.log, wanted, items)
+        put_vectors(answers, baskets, self.prepared.log, wanted, items, self.prepared.enters)
         return Answered(name, "variant", words, answers, seconds)
 
     def kept(self, name: str, make: Callable[[], Tensor]) -> Tensor:

@@ -105,6 +105,17 @@ class Prepared:
         """Whether a product enters while the log runs."""
         return bool(self.products) and self.products[-1].ts > UNDATED
 
+    @property
+    def enters(self) -> NDArray[np.int64] | None:
+        """When each row (1 + n,) enters (epoch ms); None where all are there from the start."""
+        if not self.dated:
+            return None
+        rows = {item_id: row for row, item_id in enumerate(self.log.item_ids, 1)}
+        found = np.full(len(rows) + 1, UNDATED, dtype=np.int64)
+        for entry in reversed(self.products):  # the earliest of an item counts
+            found[rows[(entry.record.key or b"").decode()]] = entry.ts
+        return found
+
     def taking_part(self, job: int = 0, jobs: int = 1, *, some: bool = False
                     ) -> NDArray[np.bool_] | None:  # fmt: skip
         """The records (n,) of the shoppers whose lists are made (None: all).

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models.training.log import TrainingLog
@@ -23,12 +24,12 @@ def block_of(log: TrainingLog) -> int:
 
 def put_scores(
     answers: Answers, baskets: Baskets, log: TrainingLog, start: int, scores: Tensor,
-    *, again: bool = False,
+    *, again: bool = False, enters: NDArray[np.int64] | None = None,
 ) -> None:  # fmt: skip
     """Writes the answers to questions from ``start`` on, of scores (b, 1 + n); they are changed.
 
-    What the shopper had before is left out, as the live rules leave out what was bought, unless
-    ``again``. Equal scores share their mean rank; a target without a score (-inf) is not listed.
+    What enters (``enters``, (1 + n,) epoch ms) after a question is left out, and what the shopper
+    had before, as the live rules leave out what was bought, unless ``again``. Equal scores share their mean rank; a target without a score (-inf) is not listed.
     """
     rows = np.asarray(log.rows)
     scores[:, 0] = -torch.inf
@@ -36,6 +37,9 @@ def put_scores(
         for n in range(len(scores)):
             had = rows[baskets.starts[start + n] : baskets.ends[start + n]]
             scores[n, torch.from_numpy(had[had <= log.items].astype(np.int64))] = -torch.inf
+    if enters is not None:
+        asked = baskets.ts[start : start + len(scores)]
+        scores[torch.from_numpy(enters[None, :] > asked[:, None])] = -torch.inf
     best = torch.topk(scores, min(KEPT, scores.shape[1] - 1), dim=1)
     listed = torch.where(best.values > -torch.inf, best.indices, 0).numpy()
     answers.lists[start : start + len(scores), : listed.shape[1]] = listed
@@ -52,11 +56,12 @@ def put_scores(
 
 
 def put_vectors(
-    answers: Answers, baskets: Baskets, log: TrainingLog, wanted: Tensor, items: Tensor
-) -> None:
+    answers: Answers, baskets: Baskets, log: TrainingLog, wanted: Tensor, items: Tensor,
+    enters: NDArray[np.int64] | None = None,
+) -> None:  # fmt: skip
     """The same of vectors: ``wanted`` (q, d) of the shoppers against ``items`` (1 + n, d)."""
     block = block_of(log)
     for start in range(0, len(baskets), block):
         scores = wanted[start : start + block] @ items.T
-        put_scores(answers, baskets, log, start, scores)
+        put_scores(answers, baskets, log, start, scores, enters=enters)
     answers.flush()
