@@ -29,7 +29,8 @@ def put_scores(
     """Writes the answers to questions from ``start`` on, of scores (b, 1 + n); they are changed.
 
     What enters (``enters``, (1 + n,) epoch ms) after a question is left out, and what the shopper
-    had before, as the live rules leave out what was bought, unless ``again``. Equal scores share their mean rank; a target without a score (-inf) is not listed.
+    had before, as the live rules leave out what was bought, unless ``again``. Equal scores share
+    their mean rank; a target without a score (-inf) is not listed.
     """
     rows = np.asarray(log.rows)
     scores[:, 0] = -torch.inf
