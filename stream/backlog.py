@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 #: Shoppers remembered here; over it their state's flag alone remembers them.
@@ -38,6 +38,11 @@ class Backlog:
         if not self._queue or self.rest() > 0:
             return None
         return self._queue.popitem(last=False)
+
+    def longest_first(self, keys: Collection[bytes]) -> list[bytes]:
+        """The keys: those that wait here first, the longest of all before the others."""
+        waiting = [key for key in self._queue if key in keys] if self._queue else []
+        return list(dict.fromkeys([*waiting, *keys]))
 
     def drop(self, key: bytes) -> None:
         """Serves one no more."""

@@ -68,6 +68,7 @@ class ShopperProcessor:
         partitions: int,
         clock: Callable[[], float] = time.time,
         memory: QueryMemory | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counters = Counters()
         self._settings = settings
@@ -80,8 +81,10 @@ class ShopperProcessor:
         self._delivery = delivery
         self._partitions = partitions
         self._clock = clock
+        self._monotonic = monotonic
         self._pending = Batch()
-        self._backlog = Backlog()
+        self._backlog = Backlog(clock=monotonic)
+        self._overrun = False  # the LLM had too little time for the batch before
         self._epoch = 0
         self._began: float | None = None  # when what is being served was begun
         self.waits_for = ""  # the name of the error that is waited out
@@ -212,18 +215,21 @@ class ShopperProcessor:
         return Batch(due={key: Due(partition, state, "rerank")}, rerank_only=True)
 
     async def _serve(self, batch: Batch, epoch: int) -> None:
-        asked = {key: due for key, due in batch.due.items() if not due.state.is_marker}
+        # in the order in which they wait: nobody's many events keep the LLM from the others
+        keys = self._backlog.longest_first(batch.due)
+        asked = {key: batch.due[key] for key in keys if not batch.due[key].state.is_marker}
         lists: dict[bytes, Recommendation] = {}
         loop = asyncio.get_running_loop()
         if batch.forgets:  # before any list of this batch, after those of the ones before it
             await loop.run_in_executor(self._models, self._recommender.forget)
         if asked:
             histories = [due.state.history() for due in asked.values()]
-            deadline = Deadline.after(self._settings.deadline, time.monotonic)
+            deadline = Deadline.after(self._seconds_for(batch), self._monotonic)
             made = await loop.run_in_executor(
                 self._models, self._recommender.recommend, histories, deadline
             )
             lists = dict(zip(asked, made, strict=True))
+            self._overrun = any(each.owed for each in made)
         async with self._delivering:
             if epoch != self._epoch:  # the partitions are gone: another worker does it anew
                 return
@@ -232,6 +238,16 @@ class ShopperProcessor:
             if records := [*batch.dead, *self._records(batch, lists)]:
                 await loop.run_in_executor(self._sender, self._delivery.deliver, records)
             self._done(batch, lists)
+
+    def _seconds_for(self, batch: Batch) -> float:
+        """The deadline; none for the LLM while more comes in than it can order.
+
+        That is so where it had too little time for the batch before, and this one is full
+        already: to go on would let every list wait for a few to be reranked. They are in the
+        backlog, which is served as soon as there is nothing else to do.
+        """
+        full = len(batch.arrivals) >= self._settings.batch_size
+        return 0.0 if full and self._overrun else self._settings.deadline
 
     def _only_reranked(
         self, batch: Batch, lists: dict[bytes, Recommendation]
