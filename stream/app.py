@@ -22,6 +22,7 @@ from models.errors import RetryLater, UnequalPartitions
 from stream.batch import Arrival, Counters
 from stream.changelog import Changelog, Read
 from stream.contracts import attempts_in
+from stream.delivery import Fence
 from stream.intake import Gap, GapReader, OffsetWatch, Verdict
 from stream.partition import partition_of
 from stream.settings import Settings, kafka_config
@@ -60,6 +61,7 @@ class ShopperApp:
         self._watch = OffsetWatch()
         self._processor: ShopperProcessor | None = None
         self._gaps: GapReader | None = None
+        self._fence: Fence | None = None
         self._changelog = Changelog(kafka_config(settings), self._names.changelog)
         self._restoring = asyncio.Lock()
         self.ready = asyncio.Event()
@@ -95,9 +97,15 @@ class ShopperApp:
         self.app.on_partitions_revoked.connect(self._on_revoked)
         self.app.on_before_configured.connect(_quieten, weak=False)
 
-    def attach(self, processor: ShopperProcessor, gaps: GapReader) -> None:
-        """Names who is fed; before ``start``."""
-        self._processor, self._gaps = processor, gaps
+    def attach(
+        self, processor: ShopperProcessor, gaps: GapReader, fence: Fence | None = None
+    ) -> None:
+        """Names who is fed; before ``start``.
+
+        ``fence`` is what the processor delivers by. Without one, a worker that was stopped past its
+        session timeout can overwrite the work of who took its partitions over.
+        """
+        self._processor, self._gaps, self._fence = processor, gaps, fence
 
     async def start(self) -> None:
         """Connects, recovers the table and begins to feed the processor."""
@@ -246,13 +254,19 @@ class ShopperApp:
     async def _read(self, partitions: set[int], held: tuple[int, int]) -> Read | None:
         while self._holds(held):
             try:
-                read = await asyncio.to_thread(self._changelog.read, partitions)
+                read = await asyncio.to_thread(self._take_over, partitions)
             except RetryLater as error:
                 _log.warning("%s; trying again", error)
                 await asyncio.sleep(1.0)
             else:
                 return read if self._holds(held) else None
         return None
+
+    def _take_over(self, partitions: set[int]) -> Read:
+        """Fences first: nothing of a former owner comes after what is read then. Blocks."""
+        if self._fence is not None:
+            self._fence.own(self._names.changelog, partitions)
+        return self._changelog.read(partitions)
 
     def _partition(self, key: bytes) -> int:
         return partition_of(key, self._partitions, self._settings.partitioner)

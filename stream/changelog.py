@@ -53,6 +53,7 @@ class Changelog:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",  # compaction may have taken the place kept
                 "enable.partition.eof": True,
+                "isolation.level": "read_committed",  # nothing that a fenced worker left open
                 "logger": logging.getLogger("weft.librdkafka"),
             }
         )

@@ -78,6 +78,7 @@ class ListReader:
                 "group.id": "weft-recs",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
+                "isolation.level": "read_committed",  # no list that a fenced worker left open
                 "auto.offset.reset": "earliest",
                 "log_level": 0,
                 "error_cb": _ignored,
