@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Collection
+from typing import Any, Final
 
 from faust.transport.drivers import aiokafka as driver
 
 from stream.contracts import ShopperEvent
+from stream.delivery import KafkaDelivery
 from stream.intake import OffsetWatch, Partition, Verdict
-from stream.shoppers import Arrival, ShopperProcessor
+from stream.shoppers import ShopperProcessor
 from stream.state import Applied, ShopperState
 from stream.transport import MendedConsumer
 
@@ -18,7 +19,7 @@ def ack_before_delivery() -> None:
     """An event is acked when it is taken: a crash before its batch's delivery loses it."""
     take = ShopperProcessor.take
 
-    def acked_at_once(self: ShopperProcessor, arrival: Arrival) -> None:
+    def acked_at_once(self: ShopperProcessor, arrival: Any) -> None:
         arrival.ack()
         take(self, arrival)
 
@@ -46,6 +47,15 @@ def unmended_drain() -> None:
     OffsetWatch.see = trusting  # type: ignore[method-assign]
 
 
+def unfenced() -> None:
+    """A worker that was stopped and resumed may still write: to its former partitions too."""
+
+    def nothing(_self: KafkaDelivery, _name: str, _partitions: Collection[int]) -> None:
+        """Nobody is fenced, and nothing goes out in a transaction."""
+
+    KafkaDelivery.own = nothing  # type: ignore[method-assign]
+
+
 def none() -> None:
     """The product as it is."""
 
@@ -55,4 +65,5 @@ BUGS: Final[dict[str, Callable[[], None]]] = {
     "ack-before-delivery": ack_before_delivery,
     "offset-not-stored": offset_not_stored,
     "unmended-drain": unmended_drain,
+    "unfenced": unfenced,
 }

@@ -1,8 +1,8 @@
 """Knows the exact state and last list that each shopper must have, and counts what is otherwise.
 
 Pure: what was sent (``Ledger``) and what the topics hold at the end go in, counts come out. It
-works out by itself what ``stream.state`` should have come to: nothing of the product's code says
-here what is right, it only decodes.
+works out by itself what ``stream.state`` should have come to, and reads the changelog's JSON by
+itself: what the product refuses to read is looked into here all the same.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
+
+import orjson
 
 from bench.faults.actions import Action
 from models.errors import WeftError
 from stream.contracts import PublishedList, decode_recommendation
-from stream.state import ShopperState, loads
 
 TOPICS: Final = ("clicks", "purchases", "searches", "erasures")
 
@@ -23,6 +24,18 @@ TOPICS: Final = ("clicks", "purchases", "searches", "erasures")
 Place = tuple[int, int, int]
 #: A record's place on the broker: (topic, partition, offset).
 Source = tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A changelog's record: the last offset of each topic, (place, kind, item_id, query) of each
+    step, (place, item_id) of each purchase, and the time of an erasure.
+    """
+
+    offsets: dict[str, int] = field(default_factory=dict)
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    bought: list[tuple[Any, ...]] = field(default_factory=list)
+    erased_at: int | None = None
 
 
 @dataclass(slots=True)
@@ -164,12 +177,12 @@ def _check_state(verdict: Verdict, key: bytes, shopper: Shopper, states: Kept) -
     )
 
 
-def _is_exact(state: ShopperState, shopper: Shopper, steps: Mapping[Place, Action]) -> bool:
+def _is_exact(state: State, shopper: Shopper, steps: Mapping[Place, Action]) -> bool:
     rows = [(*place, a.kind.value, a.item_id, a.query) for place, a in sorted(steps.items())]
     bought = [(*row[:3], row[4]) for row in rows if row[3] == "purchase"]
     return (
-        [tuple(row) for row in state.rows] == rows
-        and [tuple(row) for row in state.bought] == bought
+        state.rows == rows
+        and state.bought == bought
         and state.offsets == shopper.offsets()
         and state.erased_at == shopper.erased_at()
     )
@@ -220,12 +233,14 @@ def _reach(offsets: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(offsets.get(topic, -1) + 1 for topic in TOPICS)
 
 
-def _state(value: bytes | None) -> ShopperState:
-    """What cannot be read is no state: all of its events count as lost."""
+def _state(value: bytes | None) -> State:
+    """What is no JSON object is no state: all of its events count as lost."""
     try:
-        return loads(value)
-    except WeftError:
-        return ShopperState()
+        record = orjson.loads(value or b"{}")
+        rows, bought = ([tuple(row) for row in record.get(name, ())] for name in ("s", "b"))
+        return State(dict(record.get("o", {})), rows, bought, record.get("x"))
+    except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
+        return State()
 
 
 def _list(key: bytes, value: bytes | None) -> PublishedList | None:

@@ -100,7 +100,7 @@ class Injector:
                     self._at(time.monotonic() + 1.0, self._begin, fault)
                     return
             case FaultKind.ZOMBIE:
-                victim.signal(signal.SIGSTOP)
+                self._stop_in_a_batch(victim)
                 end = lambda: _resume(victim)  # noqa: E731
             case FaultKind.REBALANCE:
                 self.joiner.start()
@@ -114,10 +114,20 @@ class Injector:
             case FaultKind.INDEX_FAILS | FaultKind.INDEX_SLOW:
                 fails = fault.kind is FaultKind.INDEX_FAILS
                 self._switch.write_text("fail" if fails else "slow")
-                end = self._switch.unlink
+                end = self._index_is_well
         self.done.append(done)
         _say(f"{fault.at:6.1f} s: {fault.kind}, {fault.lasts:.1f} s")
         self._end_later(done, fault.lasts, end)
+
+    def _stop_in_a_batch(self, victim: Worker) -> None:
+        """Slows the index down first, so that there is a batch to go on with when resumed."""
+        self._switch.write_text("slow")
+        time.sleep(1.5)
+        victim.signal(signal.SIGSTOP)
+        self._index_is_well()
+
+    def _index_is_well(self) -> None:
+        self._switch.unlink(missing_ok=True)
 
     def _end_later(self, done: Done, lasts: float, end: Callable[[], None] | None) -> None:
         def ended() -> None:

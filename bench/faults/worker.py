@@ -105,7 +105,7 @@ async def serve(settings: Settings, folder: Path, name: str) -> int:
     processor = ShopperProcessor(
         settings, app.table, recommender(folder, popularity), popularity, delivery, 4
     )
-    app.attach(processor, KafkaGapReader(kafka_config(settings)))
+    app.attach(processor, KafkaGapReader(kafka_config(settings)), delivery)
     told = Told(folder / f"{name}.jsonl")
     leave = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave.set)
