@@ -108,7 +108,8 @@ async def measure(rerank: str, clicks: int, rate: float, data_dir: Path) -> dict
 
 
 def _record(worker: Worker) -> Recorder:
-    reranker: Any = worker.parts.recommender._reranker
+    breaker: Any = worker.parts.live.current.recommender._reranker
+    reranker = breaker._inside
     recorder = Recorder(reranker._scorer)
     reranker._scorer = recorder
     return recorder
