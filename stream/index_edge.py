@@ -13,10 +13,9 @@ import errno
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 from uuid import UUID
 
-import numpy as np
 import qdrant_edge as edge
 
 from models.domain import Item
@@ -32,6 +31,7 @@ from stream.items import (
     from_payload,
     newest_versions,
     point_id,
+    stored_of,
     to_payload,
 )
 
@@ -93,14 +93,7 @@ class EdgeIndex:
 
     def get(self, item_ids: Sequence[str]) -> dict[str, Stored]:
         """The items that are there, by id."""
-        found: dict[str, Stored] = {}
-        for record in self._retrieved(item_ids, True, [VECTOR]):
-            item = from_payload(record.payload or {})
-            vectors: Any = record.vector or {}
-            vector = vectors.get(VECTOR)
-            kept = None if vector is None else np.array(vector, dtype=np.float32)
-            found[item.item_id] = Stored(item, kept)
-        return found
+        return stored_of(self._retrieved(item_ids, True, [VECTOR]))
 
     def search(self, vectors: FloatArray, limit: int) -> list[list[Hit]]:
         """For each row (q, d) the nearest items in stock, best first; the scores are exact."""

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-import numpy as np
 import orjson
 from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException
@@ -33,6 +32,7 @@ from stream.items import (
     from_payload,
     newest_versions,
     point_id,
+    stored_of,
     to_payload,
 )
 
@@ -119,14 +119,7 @@ class ServerIndex:
 
     def get(self, item_ids: Sequence[str]) -> dict[str, Stored]:
         """The items that are there, by id."""
-        found: dict[str, Stored] = {}
-        for record in self._retrieved(item_ids, True, [VECTOR]):
-            item = from_payload(record.payload or {})
-            vectors: Any = record.vector or {}
-            vector = vectors.get(VECTOR)
-            kept = None if vector is None else np.array(vector, dtype=np.float32)
-            found[item.item_id] = Stored(item, kept)
-        return found
+        return stored_of(self._retrieved(item_ids, True, [VECTOR]))
 
     def search(self, vectors: FloatArray, limit: int) -> list[list[Hit]]:
         """For each row (q, d) the nearest items in stock, best first; new items included."""

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+
 from models.domain import Item
-from models.ports import FloatArray
+from models.ports import FloatArray, Stored
 
 #: The one named vector; a point without it is kept but never found by a search.
 VECTOR: Final = "title"
@@ -107,3 +109,14 @@ def check_dimension(vectors: Iterable[FloatArray | None], dim: int) -> None:
     for vector in vectors:
         if vector is not None and vector.shape != (dim,):
             raise ValueError(f"a vector of shape {vector.shape} in an index of ({dim},)")
+
+
+def stored_of(records: Iterable[Any]) -> dict[str, Stored]:
+    """Points as Qdrant gives them, the embedded engine's or a server's, by item id."""
+    found: dict[str, Stored] = {}
+    for record in records:
+        item = from_payload(record.payload or {})
+        vector = (record.vector or {}).get(VECTOR)
+        kept = None if vector is None else np.array(vector, dtype=np.float32)
+        found[item.item_id] = Stored(item, kept)
+    return found
