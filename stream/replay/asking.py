@@ -52,7 +52,11 @@ def answered_by(
     from models.baselines.base import tuned
 
     log, cut, baskets = prepared.log, prepared.asked, prepared.asked.baskets
-    answers = Answers(request.asked_in / f"baseline-{name}", baskets)
+    folder = request.asked_in / f"baseline-{name}"
+    answers = Answers(folder, baskets)
+    done = folder / "words.txt"  # written last
+    if done.is_file():
+        return done.read_text("utf-8"), answers
     ends, validation = learnt(log, cut, new_only=request.new_only)
     again = not request.new_only and cut.name != "last"
     try:
@@ -72,6 +76,7 @@ def answered_by(
         put_scores(answers, baskets, log, start, scores, again=again, enters=enters)
         progress(min(start + block, len(baskets)), len(baskets))
     answers.flush()
+    done.write_text(best.words, "utf-8")
     return best.words, answers
 
 
