@@ -81,8 +81,8 @@ class _Known:
 class Recommender:
     """Composes the parts. ``weight`` is the LLM's share in the order; at 0 it is not asked.
 
-    The reranker scores the first ``candidates`` items of a list of ``list_size``. Of a shopper with a recent
-    search, what the ``memory`` knows of it joins the candidates and is raised among them.
+    The reranker scores the first ``candidates`` items of a list of ``list_size``. Of a shopper with
+    a recent search, what the ``memory`` knows of it joins the candidates and is raised among them.
     """
 
     def __init__(

@@ -34,6 +34,12 @@ def _log(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _example(words: str) -> str:
+    """A help's last lines."""
+    files = "--events e.jsonl.gz --catalog c.jsonl.gz"
+    return f"\b\nExample:\n  weft experiment {words} {files} --report out/"
+
+
 def _budget(command: Callable[..., None]) -> Callable[..., None]:
     """What the LLM's tuning gets."""
     for option in reversed(
@@ -66,7 +72,7 @@ def command() -> None:
     """
 
 
-@command.command()
+@command.command(epilog=_example("mixup"))
 @_log
 @click.option("--strategies", help="Names with commas; all by default.")
 @click.option("--epochs", type=click.IntRange(1), default=16, show_default=True,
@@ -82,7 +88,7 @@ def mixup(strategies: str | None, epochs: int, **options: Any) -> None:
     _run(lambda lab: run(lab, chosen), options, epochs=epochs)
 
 
-@command.command()
+@command.command(epilog=_example("peft"))
 @_log
 @_budget
 @click.option("--methods", help="Names with commas; by default all but full, without a GPU.")
@@ -97,7 +103,7 @@ def peft(methods: str | None, **options: Any) -> None:
     _run(lambda lab: run(lab, _llm(lab), chosen), options)
 
 
-@command.command()
+@command.command(epilog=_example("llm"))
 @_log
 @_budget
 def llm(**options: Any) -> None:
@@ -107,7 +113,7 @@ def llm(**options: Any) -> None:
     _run(lambda lab: run(lab, _llm(lab)), options)
 
 
-@command.command()
+@command.command(epilog=_example("transfer --bundle other/"))
 @_log
 @click.option("--bundle", required=True, help="Trained on another shop's log.")
 @click.option("--rerank", type=click.Choice(["gate", "always", "never"]), default="gate",
