@@ -34,10 +34,11 @@ class Done:
 class Injector:
     """One run. ``run`` is for the main thread: a broker dies with the thread that started it."""
 
-    def __init__(self, kafka: RealKafka, setup: Setup, workers: int) -> None:
+    def __init__(self, kafka: RealKafka, setup: Setup, workers: int, drain: float = _DRAIN) -> None:
         self.done: list[Done] = []
         self.drained = False
         self.drain_s = 0.0
+        self._patience = drain
         self._kafka, self._setup = kafka, setup
         self.workers = [Worker(setup, f"worker{n}") for n in range(workers)]
         self.joiner = Worker(setup, "joiner")
@@ -94,13 +95,20 @@ class Injector:
         done = Done(fault.kind, time.time())
         end: Callable[[], None] | None = None
         match fault.kind:
-            case FaultKind.KILL:
-                victim.not_before = time.time() + fault.lasts
-                if not victim.kill():  # it just ended by itself: try again when it is back
+            case FaultKind.KILL | FaultKind.KILL_IN_BATCH:
+                if fault.kind is FaultKind.KILL_IN_BATCH:
+                    self._give_a_batch()
+                done.begun = time.time()
+                victim.not_before = done.begun + fault.lasts
+                killed = victim.kill()
+                self._index_is_well()
+                if not killed:  # it just ended by itself: try again when it is back
                     self._at(time.monotonic() + 1.0, self._begin, fault)
                     return
             case FaultKind.ZOMBIE:
-                self._stop_in_a_batch(victim)
+                self._give_a_batch()
+                victim.signal(signal.SIGSTOP)
+                self._index_is_well()
                 end = lambda: _resume(victim)  # noqa: E731
             case FaultKind.REBALANCE:
                 self.joiner.start()
@@ -119,12 +127,10 @@ class Injector:
         _say(f"{fault.at:6.1f} s: {fault.kind}, {fault.lasts:.1f} s")
         self._end_later(done, fault.lasts, end)
 
-    def _stop_in_a_batch(self, victim: Worker) -> None:
-        """Slows the index down first, so that there is a batch to go on with when resumed."""
+    def _give_a_batch(self) -> None:
+        """Slows the index down, so that workers have a batch in hand: to lose, or to go on with."""
         self._switch.write_text("slow")
         time.sleep(1.5)
-        victim.signal(signal.SIGSTOP)
-        self._index_is_well()
 
     def _index_is_well(self) -> None:
         self._switch.unlink(missing_ok=True)
@@ -151,7 +157,7 @@ class Injector:
             _say(f"{lag} records are not committed yet")
             return lag == 0
 
-        self.drained = self._until(nothing_left, _DRAIN)
+        self.drained = self._until(nothing_left, self._patience)
         asked.close()
         self.drain_s = time.monotonic() - begun
 

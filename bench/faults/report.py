@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.faults.checker import Verdict
 from bench.faults.injector import Done, Injector
-from bench.faults.schedule import FaultKind
+from bench.faults.schedule import KILLS, FaultKind
 from bench.faults.topics import Lists
 
 _BROKER = (FaultKind.BROKER_GONE, FaultKind.BROKER_RESTART)
@@ -21,7 +21,7 @@ def figures(injector: Injector, verdict: Verdict, lists: Lists) -> dict[str, Any
     """One flat object; seconds are rounded to a tenth, None where nothing was measured."""
     everyone = [*injector.workers, injector.joiner]
     told = [worker.told() for worker in everyone]
-    kills = [done for done in injector.done if done.kind is FaultKind.KILL]
+    kills = [done for done in injector.done if done.kind in KILLS]
     takeovers = [lists.again_after(kill.begun) for kill in kills]
     outages = [d for d in injector.done if d.kind in (*_BROKER, *_INDEX)]
     after = [lists.again_after(outage.ended) for outage in outages]

@@ -31,12 +31,16 @@ class FaultKind(StrEnum):
     """What is done to the system."""
 
     KILL = "kill"  # SIGKILL of a worker, which a supervisor starts again
-    ZOMBIE = "zombie"  # SIGSTOP until past the session timeout, then SIGCONT
+    KILL_IN_BATCH = "kill in a batch"  # the same with a batch in hand: the index was slow before
+    ZOMBIE = "zombie"  # SIGSTOP in a batch until past the session timeout, then SIGCONT
     REBALANCE = "rebalance"  # a further worker joins, works for a while and leaves
     BROKER_RESTART = "broker restart"  # an orderly stop, and the start some seconds later
     BROKER_GONE = "broker gone"  # SIGKILL, and the start some seconds later
     INDEX_FAILS = "index fails"
     INDEX_SLOW = "index slow"  # each call takes a second
+
+
+KILLS: Final = (FaultKind.KILL_IN_BATCH, FaultKind.KILL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,8 @@ def sizes(minutes: float, rate: int, only: frozenset[str] = frozenset()) -> Size
 def faults(planned: Sizes, seed: int, session_timeout: float, workers: int) -> list[Fault]:
     """The faults in their order: each in a slot of its own, at a random point of it."""
     rng = random.Random(f"faults {seed}")
-    kinds = [FaultKind.KILL] * planned.kills + [FaultKind.REBALANCE] * planned.rebalances
+    kinds = [KILLS[n % 2] for n in range(planned.kills)]
+    kinds += [FaultKind.REBALANCE] * planned.rebalances
     kinds += [FaultKind.ZOMBIE] * planned.zombies
     both = (FaultKind.BROKER_GONE, FaultKind.BROKER_RESTART)
     kinds += [both[(n + seed) % 2] for n in range(planned.broker)]
@@ -121,7 +126,7 @@ def faults(planned: Sizes, seed: int, session_timeout: float, workers: int) -> l
 
 def _lasts(kind: FaultKind, rng: random.Random, session_timeout: float) -> float:
     """Seconds: of a kill, until the supervisor starts the worker again."""
-    if kind is FaultKind.KILL:
+    if kind in KILLS:
         return rng.uniform(0.0, 3.0)
     if kind is FaultKind.ZOMBIE:
         return session_timeout + rng.uniform(2.0, 5.0)
