@@ -109,5 +109,7 @@ def bootstrap_sums(
             drawn = random.poisson(1.0, size).astype(np.float64)
             means[start : start + size[0]] = (drawn @ sums) / (drawn @ counts)
         whole = sums.sum(axis=0) / counts.sum(axis=0)
-        low, high = np.nanquantile(means, [0.025, 0.975], axis=0)
+    low, high = np.full((2, sums.shape[1]), np.nan)
+    if (there := counts.sum(axis=0) > 0).any():  # a draw that missed every value says nothing
+        low[there], high[there] = np.nanquantile(means[:, there], [0.025, 0.975], axis=0)
     return [Interval(*map(float, told)) for told in zip(whole, low, high, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -63,6 +64,7 @@ def _contenders(
     for each, found in zip(asked, measured, strict=True):
         own, slices = measure.split(measure.intervals(found.sums, request.seed), found.sums)
         own |= {name: Interval(value, value, value) for name, value in found.overall.items()}
+        own = {name: value for name, value in own.items() if math.isfinite(value.mean)}
         ms = each.answers.ms[np.isfinite(each.answers.ms)]
         latency = {} if not len(ms) else {
             f"p{p}": float(np.percentile(ms, p)) for p in (50, 95, 99)

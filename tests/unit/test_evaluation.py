@@ -8,6 +8,7 @@ import pytest
 
 from models.evaluation import (
     bootstrap,
+    bootstrap_sums,
     hit_rate,
     ndcg,
     paired_difference,
@@ -91,3 +92,22 @@ def test_a_paired_difference_sees_what_two_intervals_hide() -> None:
 def test_one_seed_gives_one_interval() -> None:
     values = np.random.default_rng(5).random(50)
     assert bootstrap(values, seed=7) == bootstrap(values, seed=7)
+
+
+def test_many_metrics_have_the_intervals_that_one_has_by_itself() -> None:
+    rng = np.random.default_rng(2)
+    groups = rng.integers(0, 300, 2000)
+    values = rng.random((2000, 2)) < np.array([0.1, 0.4])
+    sums = np.stack([np.bincount(groups, values[:, n], 300) for n in range(2)], axis=1)
+    counts = np.stack([np.bincount(groups, minlength=300)] * 2, axis=1)
+    for n, found in enumerate(bootstrap_sums(sums, counts, 0)):
+        alone = bootstrap(values[:, n].astype(float), 0, groups)
+        assert found.mean == pytest.approx(alone.mean)
+        assert found.low == pytest.approx(alone.low, abs=0.003)
+        assert found.high == pytest.approx(alone.high, abs=0.003)
+
+
+def test_a_metric_without_a_value_is_no_number() -> None:
+    told, nothing = bootstrap_sums(np.array([[3.0, 0.0]]), np.array([[4, 0]]), 0)
+    assert (told.mean, told.low, told.high) == (0.75, 0.75, 0.75)
+    assert np.isnan([nothing.mean, nothing.low, nothing.high]).all()
