@@ -156,7 +156,9 @@ class Recommender:
         avoided = max(len(s | d.history.bought) for s, d in zip(seen, drafts, strict=True))
         vectors = np.stack([draft.vector for draft in drafts if draft.vector is not None])
         found = self._index.search(vectors, self._pool + min(avoided, _SPARE))
-        for draft, looked_at, hits in zip(drafts, seen, found, strict=True):
+        for draft, looked_at, answer in zip(drafts, seen, found, strict=True):
+            # equal vectors (one title, several items) come in an order of the index's own making
+            hits = sorted(answer, key=lambda hit: (-hit.score, hit.item.item_id))
             if draft.remembered and draft.vector is not None:
                 hits = raised(hits, list(draft.remembered.values()), known.stored, draft.vector)
             items = [hit.item for hit in hits]
