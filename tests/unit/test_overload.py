@@ -110,6 +110,8 @@ class Shop:
     async def drained(self) -> None:
         while any(loads(value).rerank_due for value in self.table.values()):
             await asyncio.sleep(0)
+        async with self.processor._delivering:  # the flag falls before its list is out
+            pass
 
     def fresh(self) -> bool:
         """Whether each shopper's newest list knows all of their events."""
