@@ -39,6 +39,8 @@ NEW: Final = "new"
 
 #: At most so many hits more are fetched to make up for what a shopper has bought or seen.
 _SPARE: Final = 200
+#: Lines of a list that have a reason of the shopper's own; what comes later has a general one.
+_EXPLAINED: Final = 20
 
 _Scored = tuple[Item, float]
 
@@ -248,15 +250,13 @@ class Recommender:
             draft.lines.append(RecommendedItem(item.item_id, score, reason, source))
 
     def _explained(self, drafts: Sequence[_Draft], known: _Known) -> list[Recommendation]:
-        """The finished lists, each retrieved line with a reason of the shopper's own."""
-        known.look_up(
-            self._index,
-            (line.item_id for d in drafts for line in d.lines if line.source == RETRIEVAL),
-        )
+        """The finished lists; the first retrieved lines have a reason of the shopper's own."""
+        known.look_up(self._index, (line.item_id for d in drafts for line in _grounded(d.lines)))
         return [self._finished(draft, known) for draft in drafts]
 
     def _finished(self, draft: _Draft, known: _Known) -> Recommendation:
-        own = [line for line in draft.lines if line.source == RETRIEVAL]
+        own = _grounded(draft.lines)
+        rest = draft.lines[len(own) :]  # retrieved lines come before the others
         steps = draft.history.steps
         if own and (told := signals(steps, known.vectors, known.queries)) is not None:
             ids = [line.item_id for line in own]
@@ -266,11 +266,15 @@ class Recommender:
                 if item_id in draft.remembered and item_id not in looked_at:
                     words[n] = reasons.led_to(draft.query, draft.remembered[item_id].count)
             own = [replace(line, reason=why) for line, why in zip(own, words, strict=True)]
-        rest = [line for line in draft.lines if line.source != RETRIEVAL]
         model = self._space.label
         if draft.reranked and self._reranker is not None:
             model = f"{model}+{self._reranker.name}"
         return Recommendation((*own, *rest), draft.reranked, model, draft.owed)
+
+
+def _grounded(lines: Sequence[RecommendedItem]) -> list[RecommendedItem]:
+    """The first retrieved lines, whose reasons are worth reading their vectors for."""
+    return [line for line in lines[:_EXPLAINED] if line.source == RETRIEVAL]
 
 
 def _unique(ids: Iterable[str | None]) -> list[str]:

@@ -234,6 +234,19 @@ def test_of_a_list_longer_than_the_candidates_the_rest_follows_in_the_retrievers
     assert scores == sorted(scores, reverse=True)
 
 
+def test_a_long_lists_first_lines_have_reasons_of_their_own_and_the_others_a_general_one() -> None:
+    shop = Shop(list_size=30)
+    for n in range(40):
+        shop.add(f"more{n}", f"linen midi dress number {n}")
+    gets = shop.index.gets
+    (made,) = shop.lists(clicked("d1"))
+    retrieved = [line for line in made.items if line.source == "retrieval"]
+    assert len(retrieved) == 30
+    assert {line.reason for line in retrieved[:20]} == {"because you clicked linen midi dress sand"}
+    assert {line.reason for line in retrieved[20:]} == {"like what you looked at lately"}
+    assert shop.index.gets - gets == 2
+
+
 def test_the_reranker_reads_the_known_steps_and_never_what_was_bought() -> None:
     reranker = ScriptedReranker({})
     shop = Shop(reranker)
