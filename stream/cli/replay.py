@@ -40,7 +40,12 @@ if TYPE_CHECKING:
     help="What decides the LLM's weight; more than one to compare.",
 )  # fmt: skip
 @click.option("--no-llm", is_flag=True, help="The same as --rerank never.")
-@click.option("--baselines", default="none", help="Names with commas, all, or none; see --list.")
+@click.option(
+    "--baselines",
+    default="none",
+    show_default=True,
+    help="Names with commas, or all; a wrong name tells which there are.",
+)
 @click.option("--targets", type=click.Choice(["all", "new"]), default="all", show_default=True,
               help="Ask for all items of a basket, or those new to the shopper.")  # fmt: skip
 @click.option("--sample-users", type=click.IntRange(1), help="Ask so many shoppers at most.")

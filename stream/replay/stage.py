@@ -14,10 +14,10 @@ from typing import Final, Protocol
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from models.domain import History, Recommendation
 from models.errors import Fatal
+from models.metrics import places
 from models.ports import Deadline
 from stream.assemble import Parts
 from stream.batch import Arrival
@@ -194,15 +194,4 @@ def shown_of(value: bytes, rows: Mapping[str, int], ms: float = float("nan")) ->
          for n, line in enumerate(items)], dtype=np.float64,
     )  # fmt: skip
     listed = np.array([rows.get(line["item_id"], 0) for line in items], dtype=np.int32)
-    return Shown(listed, places(scores), told["reranked"], ms)
-
-
-def places(scores: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Of a list's falling scores (k,), each line's place from 0; equal ones have their mean."""
-    if not len(scores):
-        return np.zeros(0, dtype=np.float32)
-    opens = np.concatenate([[True], scores[1:] != scores[:-1]])
-    group = np.cumsum(opens) - 1
-    mean = np.bincount(group, np.arange(len(scores))) / np.bincount(group)
-    found: NDArray[np.float32] = mean[group].astype(np.float32)
-    return found
+    return Shown(listed, places(scores).astype(np.float32), told["reranked"], ms)

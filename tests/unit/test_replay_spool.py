@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +15,7 @@ from stream.delivery import Record
 from stream.publish import Entry
 from stream.replay.answers import Shown
 from stream.replay.spool import Spool, spooled
-from stream.replay.stage import places, shown_of
+from stream.replay.stage import shown_of
 from stream.replay.store import Store
 from stream.topics import CLICKS, SEARCHES
 from tests.replay_shop import DAY, NOW, START
@@ -83,11 +82,6 @@ def test_a_store_holds_what_the_last_checkpoint_held(tmp_path: Path) -> None:
     assert dict(again.lists) == {b"ana": b"list"}
     assert (again.mark("place"), again.mark("other")) == (b"7", None)
     again.close()
-
-
-def test_lines_of_one_score_share_their_mean_place() -> None:
-    assert places(np.array([0.9, 0.5, 0.5, 0.5, 0.1])).tolist() == [0, 2, 2, 2, 4]
-    assert places(np.array([])).tolist() == []
 
 
 def test_what_fills_a_list_up_keeps_the_order_that_it_is_shown_in() -> None:
