@@ -34,7 +34,7 @@ from models.training.run import Space, retriever_of
 from models.training.sequence import shopper_vectors
 from models.training.trained_reader import TrainedReader, reader_states, states_of
 from stream.replay.contest import Answered, finished
-from stream.replay.lab import Lab, space_of, timed
+from stream.replay.lab import Lab, timed
 from stream.replay.result import Result
 
 #: The mix-up of which the LLM experiments' space is made.
@@ -49,7 +49,7 @@ def mixup(lab: Lab, strategies: Sequence[str] = STRATEGIES) -> Result:
     for strategy in strategies:
         at = time.monotonic()
         member = lab.member(strategy)
-        space = space_of(lab, member)
+        space = Space.of(lab.prepared.log, member)
         seconds = time.monotonic() - at
         wanted = lab.wanted(member, space.table)
         words = f"mix-up by {strategy}, {lab.budget.epochs} epochs at most"
@@ -74,7 +74,7 @@ class _Space:
 
 def _retriever(lab: Lab) -> _Space:
     member = lab.member(_STRATEGY)
-    space = space_of(lab, member)
+    space = Space.of(lab.prepared.log, member)
     log = lab.prepared.log
     validation = lab.split.validation.sample(lab.budget.asked, 2)
     return _Space(

@@ -17,7 +17,6 @@ from models.sequence import Member, SequenceConfig, SequenceModel
 from models.training.presets import PRESETS
 from models.training.progress import Progress
 from models.training.questions import Questions, Split
-from models.training.run import Space
 from models.training.sequence import (
     SequenceTraining,
     shopper_vectors,
@@ -116,8 +115,3 @@ def timed(make: Callable[[], Tensor]) -> tuple[Tensor, float]:
     """What ``make`` makes, and the seconds that it took."""
     began = time.monotonic()
     return make(), time.monotonic() - began
-
-
-def space_of(lab: Lab, model: Member | SequenceModel) -> Space:
-    """The item vectors of a model."""
-    return Space.of(lab.prepared.log, model)
