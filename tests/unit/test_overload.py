@@ -109,7 +109,7 @@ class Shop:
 
     async def drained(self) -> None:
         while any(loads(value).rerank_due for value in self.table.values()):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)  # to spin here would keep the GIL from the models' thread
         async with self.processor._delivering:  # the flag falls before its list is out
             pass
 
