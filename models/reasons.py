@@ -17,6 +17,7 @@ _DONE: Final = {Kind.CLICK: "clicked", Kind.PURCHASE: "bought"}
 #: When an item's own vector is not at hand any more: all of the history found it.
 RECENT: Final = "like what you looked at lately"
 SEEN: Final = "you looked at this lately"
+AGAIN: Final = "you bought this before"
 NEW: Final = "new in"
 
 
@@ -64,7 +65,7 @@ def _because(step: Step, is_query: bool, item_id: str, stored: Mapping[str, Stor
     if is_query and step.query:
         return f'matches your search "{_short(step.query)}"'
     if step.item_id == item_id:
-        return SEEN
+        return AGAIN if step.kind is Kind.PURCHASE else SEEN
     like = stored.get(step.item_id or "")
     if like is None or step.kind not in _DONE:
         return RECENT

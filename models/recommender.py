@@ -85,6 +85,7 @@ class Recommender:
 
     The reranker scores the first ``candidates`` items of a list of ``list_size``. Of a shopper with
     a recent search, what the ``memory`` knows of it joins the candidates and is raised among them.
+    With ``show_bought`` what a shopper bought may be recommended again; see ``rules``.
     """
 
     def __init__(
@@ -97,6 +98,8 @@ class Recommender:
         list_size: int,
         candidates: int,
         memory: QueryMemory | None = None,
+        *,
+        show_bought: bool = False,
     ) -> None:
         self._index = index
         self._space = space
@@ -105,6 +108,7 @@ class Recommender:
         self._reranker = reranker if weight > 0 else None
         self._weight = weight
         self._list_size = list_size
+        self._show_bought = show_bought
         self._scored = candidates
         self._pool = max(candidates, list_size) if self.wants_rerank else list_size
 
@@ -154,17 +158,19 @@ class Recommender:
         """The nearest items that the rules let through become the candidates."""
         if not drafts:
             return
-        seen = [rules.seen(draft.history) for draft in drafts]
-        avoided = max(len(s | d.history.bought) for s, d in zip(seen, drafts, strict=True))
+        show = self._show_bought
+        hidden = [rules.hidden(draft.history, show_bought=show) for draft in drafts]
+        seen = [rules.put_off(draft.history, show_bought=show) for draft in drafts]
+        avoided = max(len(s | h) for s, h in zip(seen, hidden, strict=True))
         vectors = np.stack([draft.vector for draft in drafts if draft.vector is not None])
         found = self._index.search(vectors, self._pool + min(avoided, _SPARE))
-        for draft, looked_at, answer in zip(drafts, seen, found, strict=True):
+        for draft, barred, looked_at, answer in zip(drafts, hidden, seen, found, strict=True):
             # equal vectors (one title, several items) come in an order of the index's own making
             hits = sorted(answer, key=lambda hit: (-hit.score, hit.item.item_id))
             if draft.remembered and draft.vector is not None:
                 hits = raised(hits, list(draft.remembered.values()), known.stored, draft.vector)
             items = [hit.item for hit in hits]
-            allowed = rules.permitted(items, draft.history.bought)
+            allowed = rules.permitted(items, barred)
             new, again = rules.split_by_seen(items, allowed, looked_at)
             new = new[: self._pool]
             draft.candidates = tuple(items[row] for row in new)
@@ -242,7 +248,8 @@ class Recommender:
 
         A score is never above the one before it: who sorts a list by score finds the same order.
         """
-        taken = draft.history.bought | {line.item_id for line in draft.lines}
+        taken = rules.hidden(draft.history, show_bought=self._show_bought)
+        taken |= {line.item_id for line in draft.lines}
         room = self._list_size - len(draft.lines)
         for position in rules.permitted([item for item, _ in scored], taken)[:room]:
             item, score = scored[position]

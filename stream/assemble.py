@@ -116,8 +116,9 @@ def load_serving(
     bundle_id = opened.id if opened else ""
     index = open_index(settings, space, folder_of(settings, index_folder, bundle_id), bundle_id)
     recommender = Recommender(
-        index, space, popularity, reranker, weight, settings.list_size, candidates, memory
-    )
+        index, space, popularity, reranker, weight, settings.list_size, candidates, memory,
+        show_bought=settings.bought == "show",
+    )  # fmt: skip
     label = opened.label if opened else space.label
     return Serving(bundle_id, label, bundle, space, index, recommender, weight)
 

@@ -80,6 +80,11 @@ class Settings:
     candidates: int = _setting(
         0, "items that the LLM scores a list; 0: 50, or 20 on a CPU without AMX", low=0, high=500
     )
+    bought: str = _setting(
+        "hide",
+        "what a shopper bought: hide it from their lists, or show it again where its score says",
+        choices=("hide", "show"),
+    )
     rerank: str = _setting(
         "gate",
         "gate: the measured weight decides; always: at rerank_weight; never",

@@ -75,19 +75,21 @@ class ReplayShop:
 
     def play(
         self, asked: Asked, work: Path, *, batch: int = 256, list_size: int = KEPT,
-        stop_at: int | None = None,
+        stop_at: int | None = None, show_bought: bool = False,
     ) -> Answers:  # fmt: skip
         """One pass; with ``stop_at`` it is cut off when so many checkpoints were made."""
-        return asyncio.run(self._play(asked, work, batch, list_size, stop_at))
+        return asyncio.run(self._play(asked, work, batch, list_size, stop_at, show_bought))
 
     async def _play(
-        self, asked: Asked, work: Path, batch: int, list_size: int, stop_at: int | None
-    ) -> Answers:
+        self, asked: Asked, work: Path, batch: int, list_size: int, stop_at: int | None,
+        show_bought: bool,
+    ) -> Answers:  # fmt: skip
         settings = weft_settings.load({}, data_dir=work, list_size=list_size, partitions=1)
         popularity, index = Popularity(7), MemoryIndex()
         recommender = Recommender(
-            index, ZeroShotSpace(self.encoder), popularity, None, 0.0, list_size, list_size
-        )
+            index, ZeroShotSpace(self.encoder), popularity, None, 0.0, list_size, list_size,
+            show_bought=show_bought,
+        )  # fmt: skip
         serving = Serving("", "fake", None, ZeroShotSpace(self.encoder), index, recommender, 0.0)  # type: ignore[arg-type]
         parts = Parts(self.encoder, popularity, Live(serving))  # type: ignore[arg-type]
         rows = {item_id: row for row, item_id in enumerate(self.log.item_ids, 1)}

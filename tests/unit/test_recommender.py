@@ -74,6 +74,8 @@ class Shop:
         weight: float = 0.5,
         list_size: int = 4,
         candidates: int = 6,
+        *,
+        show_bought: bool = False,
     ) -> None:
         self.encoder = HashEncoder()
         self.index = CountingIndex()
@@ -89,6 +91,7 @@ class Shop:
             weight,
             list_size,
             candidates,
+            show_bought=show_bought,
         )
 
     def add(self, item_id: str, title: str, ts: int = NOW, in_stock: bool = True) -> None:
@@ -141,6 +144,23 @@ def test_what_was_bought_or_is_out_of_stock_is_not_in_the_list() -> None:
     assert "d2" not in ids
     assert "d3" not in ids
     assert len(ids) == 8
+
+
+def test_where_bought_items_are_shown_they_stand_where_their_score_says() -> None:
+    shop = Shop(list_size=10, show_bought=True)
+    steps = (Step(Kind.CLICK, NOW, item_id="c1"), Step(Kind.PURCHASE, NOW + 1, item_id="d1"))
+    (made,) = shop.lists(History(steps, bought=frozenset({"d1"})))
+    assert made.items[0].item_id == "d1"
+    assert made.items[0].reason == "you bought this before"
+    assert made.items[-1].item_id == "c1", "looked at, not bought: after all that is new"
+
+
+def test_where_bought_items_are_shown_they_may_fill_a_list_up_as_popular_ones() -> None:
+    bought_alone = History(bought=frozenset({"s1"}))
+    for show in (False, True):
+        shop = Shop(show_bought=show)
+        shop.popularity.add("s1", NOW)
+        assert ("s1" in shop.ids(bought_alone)) is show
 
 
 def test_what_was_clicked_comes_after_all_that_is_new_to_the_shopper() -> None:

@@ -37,6 +37,15 @@ def test_a_question_is_answered_by_the_list_that_was_there_before(tmp_path: Path
     assert "i5" in listed, "it is looked at only afterwards"
 
 
+def test_what_is_bought_again_is_found_where_bought_items_are_shown(tmp_path: Path) -> None:
+    rows: list[Row] = [("purchase", "ana", "i0", day) for day in (1, 2)]
+    shop = ReplayShop(tmp_path, titles(20), rows)
+    hidden = play(shop, tmp_path / "hidden")
+    shown = play(shop, tmp_path / "shown", show_bought=True)
+    assert hidden.ranks.tolist() == [np.inf]
+    assert shown.ranks.tolist() == [0]
+
+
 def test_the_events_of_a_ts_are_one_question_with_all_their_items(tmp_path: Path) -> None:
     rows = [("click", "ana", "i0", 1), ("click", "ana", "i5", 2), ("purchase", "ana", "i9", 2)]
     shop = ReplayShop(tmp_path, titles(20), rows)

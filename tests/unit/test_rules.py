@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from models.domain import History, Item, Kind, Step
-from models.rules import permitted, seen, split_by_seen
+from models.rules import hidden, permitted, put_off, seen, split_by_seen
 
 
 def item(item_id: str, in_stock: bool = True) -> Item:
@@ -37,3 +37,16 @@ def test_seen_are_the_items_of_the_steps_and_not_the_searches() -> None:
 def test_what_was_looked_at_lately_is_parted_from_what_is_new_in_the_same_order() -> None:
     items = [item("a"), item("seen"), item("b"), item("bought"), item("seen too")]
     assert split_by_seen(items, [0, 1, 2, 4], {"seen", "seen too"}) == ([0, 2], [1, 4])
+
+
+def test_what_was_bought_is_hidden_unless_it_is_to_be_shown_again() -> None:
+    history = History(bought=frozenset({"b"}))
+    assert hidden(history, show_bought=False) == {"b"}
+    assert hidden(history, show_bought=True) == frozenset()
+
+
+def test_bought_items_that_may_be_shown_are_not_put_off_with_those_looked_at() -> None:
+    steps = (Step(Kind.CLICK, 0, item_id="a"), Step(Kind.PURCHASE, 1, item_id="b"))
+    history = History(steps, bought=frozenset({"b", "long ago"}))
+    assert put_off(history, show_bought=True) == {"a"}
+    assert put_off(history, show_bought=False) == {"a", "b"}
