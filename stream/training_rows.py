@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from models.domain import Item, Kind
+from models.errors import InvalidFile
 from models.training.log import Logged
 from models.training.run import Sources
 from stream.columns import Columns
@@ -30,11 +33,12 @@ def sources(
     catalog_columns: Columns | None = None,
     event_columns: Columns | None = None,
     until: int | None = None,
+    held_out: Collection[str] = (),
 ) -> Sources:
     """Both files; ``done`` hears of each when it has been read, with what was set aside.
 
-    The maps say which of their columns is which field; events at ``until`` (epoch ms) and later are
-    left out. Raises ``InvalidFile``.
+    The maps say which of their columns is which field. Left out are events at ``until`` (epoch ms)
+    and later, and those on items of the categories ``held_out``. Raises ``InvalidFile``.
     """
     for file, columns in ((catalog, catalog_columns), (events, event_columns)):
         with RowFile(file, columns=columns) as rows:
@@ -42,28 +46,62 @@ def sources(
     maps = "".join(f" {each}" for each in (catalog_columns, event_columns) if each is not None)
 
     def items() -> Iterator[Item]:
-        with RowFile(catalog, columns=catalog_columns) as rows:
-            # not the time of reading: the same files have the same fingerprint
-            for entry in product_entries(rows, TopicNames(), undated=EARLIEST):
-                decoded = decode_product(entry.record.key, entry.record.value, now_ms())
-                if isinstance(decoded, Item):
-                    yield decoded
-            done(rows)
+        return _items(catalog, catalog_columns, done)
 
     def logged() -> Iterator[Logged]:
+        barred = set[str | None]()
+        if held_out:
+            told = _items(catalog, catalog_columns)
+            barred = {item.item_id for item in told if item.category in held_out}
         with RowFile(events, columns=event_columns) as rows:
             for entry in event_entries(rows, TopicNames()):
                 event = decode_shopper(
                     entry.record.topic, entry.record.key, entry.record.value, now_ms()
                 )
                 kind = _KINDS.get(event.kind)
-                if kind is not None and (until is None or event.ts < until):
+                in_time = until is None or event.ts < until
+                if kind is not None and in_time and event.item_id not in barred:
                     yield Logged(event.user_id, event.ts, kind, event.item_id, event.query)
             done(rows)
 
     if until is not None:
         maps += f" until {until}"
+    if held_out:
+        maps += f" without {sorted(held_out)}"
     return Sources(f"{_sum(catalog)} {_sum(events)}{maps}", items, logged)
+
+
+def held_out_categories(
+    catalog: Path, asked: Sequence[str], seed: int, columns: Columns | None = None
+) -> tuple[str, ...]:
+    """The categories to leave out of training: those named, or so many drawn by ``seed``.
+
+    Raises ``InvalidFile`` where the catalogue lacks one, or none would be left.
+    """
+    there = sorted({item.category for item in _items(catalog, columns) if item.category})
+    if len(asked) == 1 and asked[0].isdecimal() and asked[0] not in there:
+        count = int(asked[0])
+        drawn = np.random.default_rng(seed).permutation(len(there))[:count]
+        asked = [there[place] for place in drawn]
+        if not count < len(there):
+            raise InvalidFile(f"{catalog} has {len(there)} categories: hold out fewer than that")
+    if unknown := [name for name in asked if name not in there]:
+        names = ", ".join(there[:20]) + (", …" if len(there) > 20 else "")
+        raise InvalidFile(f"{catalog} has no category {unknown[0]!r}; it has {names or 'none'}")
+    return tuple(sorted(set(asked)))
+
+
+def _items(
+    catalog: Path, columns: Columns | None, done: Callable[[RowFile], None] | None = None
+) -> Iterator[Item]:
+    with RowFile(catalog, columns=columns) as rows:
+        # not the time of reading: the same files have the same fingerprint
+        for entry in product_entries(rows, TopicNames(), undated=EARLIEST):
+            decoded = decode_product(entry.record.key, entry.record.value, now_ms())
+            if isinstance(decoded, Item):
+                yield decoded
+        if done is not None:
+            done(rows)
 
 
 def _sum(file: Path) -> str:

@@ -74,6 +74,7 @@ class Request:
     llm_source: str = ""
     reranker: str = KIND_READER
     command: str = ""
+    held_out: tuple[str, ...] = ()  # categories that the sources left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +267,8 @@ def _described(
               "shoppers": summary.shoppers, "items": summary.items,
               "first_ts": summary.first_ts, "last_ts": summary.last_ts},
         split={"words": split.words, "validation": len(split.validation),
-               "trained_until": trained_until(log, split)},
+               "trained_until": trained_until(log, split),
+               **({"held_out_categories": list(request.held_out)} if request.held_out else {})},
         metrics={name: asdict(value) for name, value in metrics.items()},
         mix={f"member {n}": share for n, share in enumerate(shares, 1)},
         licences={"encoder": weights.MINILM.licence, "llm": weights.SMOLLM2.licence}

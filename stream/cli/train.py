@@ -56,6 +56,11 @@ if TYPE_CHECKING:
     help="What validates: the log's last tenth, or each shopper's last events but one.",
 )  # fmt: skip
 @click.option("--until", help="Learn from events before this time: 2020-09-22, or epoch ms.")
+@click.option(
+    "--hold-out-categories", multiple=True,
+    help="Categories never to learn from, so that a replay tells how they fare: how many, drawn by "
+         "the seed, or a name; repeat it for more names.",
+)  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Of the sequence model, at most.")
 @click.option("--llm-tokens", type=click.IntRange(1), help="That the LLM trains on, at most.")
 @click.option("--rank", type=click.IntRange(1), help="Of the LLM's adapter.")
@@ -85,15 +90,19 @@ def command(events: Path, catalog: Path, out: Path, **options: Any) -> None:
     from stream.cli.moments import moment
     from stream.cli.progress import Bars, report_aside
     from stream.columns import EVENTS, PRODUCTS, column_map
-    from stream.training_rows import sources
+    from stream.training_rows import held_out_categories, sources
 
     chosen = settings.load()
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
+    products = column_map(options["catalog_columns"], PRODUCTS)
+    held_out: tuple[str, ...] = ()
+    if asked := options["hold_out_categories"]:
+        held_out = held_out_categories(catalog, asked, options["seed"], products)
+        _say(f"held out of training: {', '.join(held_out)}")
     told = sources(
-        catalog, events, report_aside,
-        column_map(options["catalog_columns"], PRODUCTS), column_map(options["columns"], EVENTS),
-        moment(options["until"]),
+        catalog, events, report_aside, products, column_map(options["columns"], EVENTS),
+        moment(options["until"]), held_out,
     )  # fmt: skip
     encoder = CachedEncoder(
         load_encoder(chosen.encoder, chosen.data_dir, chosen.threads, _say, chosen.encoder_type),
@@ -110,6 +119,7 @@ def command(events: Path, catalog: Path, out: Path, **options: Any) -> None:
         llm_source=chosen.llm,
         reranker=options["reranker"],
         command=shlex.join(["weft", *sys.argv[1:]]),
+        held_out=held_out,
     )
     work = options["work"] or out.resolve().with_name(f".{out.resolve().name}.work")
     with Bars() as bars:

@@ -136,6 +136,11 @@ def _notes(request: Request, prepared: Prepared) -> tuple[str, ...]:
         )
     if request.protocol != "last":
         notes.append("A shopper's first basket is never asked: there is no list before it.")
+    if cut.held_out_categories:
+        notes.append(
+            f"Held out of a bundle's training: {', '.join(sorted(cut.held_out_categories))}. "
+            "Baselines may learn from these."
+        )
     if not prepared.dated:
         notes.append("The catalogue names no times of entry: all products are there all along.")
     return tuple(notes)

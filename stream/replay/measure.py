@@ -146,7 +146,7 @@ class Measure:
         return {name: mask for name, mask in named.items() if mask.any()}
 
     def _categories(self, category: NDArray[np.str_], counts: NDArray[np.int64]) -> Masks:
-        """The most asked categories, and those of which nothing was learnt."""
+        """The most asked categories, those of which nothing could be learnt, and those held out."""
         told, times = np.unique(category[category != ""], return_counts=True)
         most = told[np.argsort(-times, kind="stable")][:_CATEGORIES]
         named = {("category", str(name)): category == name for name in most}
@@ -154,6 +154,8 @@ class Measure:
             learnt = {self.log.item(int(row)).category for row in np.flatnonzero(counts)}
             unseen = np.isin(category, [name for name in told if name not in learnt])
             named["category", "never learnt from"] = unseen
+            held_out = np.isin(category, sorted(self.asked.held_out_categories))
+            named["category", "held out of training"] = held_out
         return named
 
     def _had(self, start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

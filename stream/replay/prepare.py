@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -152,10 +152,12 @@ def prepare(request: Request, encoder: TitleEncoder, say: Say) -> Prepared:
         products = list(product_entries(rows, names, undated=UNDATED))
         aside.append(rows.aside.count)
     products.sort(key=lambda entry: entry.ts)
+    trained_until, held_out = _trained_on(request, say)
     asked = protocols.cut(
         log, request.protocol, request.first, request.until, new_only=request.new_only,
-        trained_until=_trained_until(request, say),
+        trained_until=trained_until,
     )  # fmt: skip
+    asked = replace(asked, held_out_categories=held_out)
     asked = protocols.sampled(asked, log, request.shoppers)
     return Prepared(log, spool, asked, products, sum(aside))
 
@@ -170,15 +172,19 @@ def _forget_others(work: Path, key: str) -> None:
     mark.write_text(json.dumps({"key": key}), "utf-8")
 
 
-def _trained_until(request: Request, say: Say) -> int:
-    """The newest event that any bundle of the replay has learnt (epoch ms), 0 without a bundle."""
+def _trained_on(request: Request, say: Say) -> tuple[int, frozenset[str]]:
+    """The newest event that any bundle of the replay has learnt (epoch ms), 0 without a bundle.
+
+    And the categories that the training of any of them left out.
+    """
     from models.bundle import read_manifest
 
-    found = 0
+    newest, held_out = 0, set[str]()
     for live in request.lives:
         if live.bundle:
-            told = read_manifest(Path(live.bundle)).told.split.get("trained_until")
-            if told is None:
+            split = read_manifest(Path(live.bundle)).told.split
+            if (told := split.get("trained_until")) is None:
                 say(f"{live.name} does not say until when it learnt: mind that --from is later")
-            found = max(found, int(told or 0))
-    return found
+            newest = max(newest, int(told or 0))
+            held_out.update(split.get("held_out_categories", ()))
+    return newest, frozenset(held_out)

@@ -32,7 +32,8 @@ class Asked:
     """What a protocol makes of a log.
 
     ``ends`` (shoppers,): each one's events before it may be learnt by a baseline; ``until`` is the
-    first ts that is not fed at all; ``apart`` counts questions without a tie (leave-one-out).
+    first ts that is not fed at all; ``apart`` counts questions without a tie (leave-one-out);
+    ``held_out_categories`` are those that a bundle's training left out.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Asked:
     until: int
     warning: str = ""
     apart: int = 0
+    held_out_categories: frozenset[str] = frozenset()
 
 
 def cut(

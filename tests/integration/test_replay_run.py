@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from models.bundle import open_bundle
 from stream.cli import cli
 from stream.replay import result
 from tests.replay_shop import DAY, START
@@ -36,10 +37,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(shop: Path, report: Path, *options: str, command: str = "replay") -> Result:
+def run(
+    shop: Path, report: Path, *options: str, command: str = "replay", **settings: str
+) -> Result:
     words = [*command.split(), "--events", str(shop / "events.jsonl"), "--catalog",
              str(shop / "catalog.jsonl"), "--report", str(report), *options]  # fmt: skip
-    return CliRunner().invoke(cli, words, env={"WEFT_THREADS": "1"}, catch_exceptions=False)
+    return CliRunner().invoke(
+        cli, words, env={"WEFT_THREADS": "1", **settings}, catch_exceptions=False
+    )
 
 
 @pytest.mark.slow
@@ -110,6 +115,50 @@ def test_a_log_without_a_question_says_what_to_do(shop: Path, tmp_path: Path) ->
          "--report", str(tmp_path), "--from", "2035-01-01", "--no-llm"],
     )  # fmt: skip
     assert "give another --from" in str(told.exception)
+
+
+@pytest.mark.slow
+def test_categories_held_out_of_a_bundles_training_are_a_slice(shop: Path, tmp_path: Path) -> None:
+    made = CliRunner().invoke(
+        cli,
+        ["train", "--events", str(shop / "events.jsonl"), "--catalog", str(shop / "catalog.jsonl"),
+         "--out", str(tmp_path / "bundle"), "--preset", "quick", "--no-llm", "--epochs", "1",
+         "--until", str(START + 8 * DAY), "--hold-out-categories", "wool coat"],
+        env={"WEFT_THREADS": "1"}, catch_exceptions=False,
+    )  # fmt: skip
+    assert made.exit_code == 0, made.output
+    split = open_bundle(tmp_path / "bundle").manifest.told.split
+    assert split["held_out_categories"] == ["wool coat"]
+    told = run(
+        shop, tmp_path / "out", "--protocol", "time", "--no-llm", "--bundle", "none",
+        "--bundle", str(tmp_path / "bundle"),
+    )  # fmt: skip
+    assert told.exit_code == 0, told.output
+    found = result.read(tmp_path / "out")
+    for each in found.contenders:
+        sizes = {s.name: s.questions for s in each.slices if s.of == "category"}
+        assert sizes["held out of training"] == sizes["wool coat"] > 0
+    assert any("wool coat" in note for note in found.notes)
+
+
+@pytest.mark.slow
+def test_a_shop_that_shows_what_was_bought_is_replayed_so(tmp_path: Path) -> None:
+    """People who buy one thing every day: the setting alone decides whether lists say so."""
+    titles = [f"{kind} number {n}" for kind in KINDS for n in range(12)]
+    rows = [{"item_id": f"i{n}", "title": title} for n, title in enumerate(titles)]
+    bought = [
+        {"type": "purchase", "user_id": f"u{user}", "item_id": f"i{user}", "ts": START + day * DAY}
+        for day in range(4)
+        for user in range(12)
+    ]
+    for name, lines in (("catalog", rows), ("events", bought)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    hits = {}
+    for bought_again in ("hide", "show"):
+        told = run(tmp_path, tmp_path / "out", "--no-llm", WEFT_BOUGHT=bought_again)
+        assert told.exit_code == 0, told.output
+        hits[bought_again] = result.read(tmp_path / "out").contenders[0].metrics["HR@5"].mean
+    assert hits == {"hide": 0.0, "show": 1.0}
 
 
 @pytest.mark.slow
