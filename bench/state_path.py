@@ -70,15 +70,11 @@ async def run_weft(bootstrap: str, events: int) -> float:
         settings = load({}, kafka=bootstrap, group="bench-weft", data_dir=folder, batch_size=2000)
         app = ShopperApp(settings, PARTITIONS)
         config = kafka_config(settings)
+        delivery = KafkaDelivery(config, settings.partitioner)
         processor = ShopperProcessor(
-            settings,
-            app.table,
-            NewestItems(),
-            Popularity(7),
-            KafkaDelivery(config, settings.partitioner),
-            PARTITIONS,
+            settings, app.table, NewestItems(), Popularity(7), delivery, PARTITIONS
         )
-        app.attach(processor, KafkaGapReader(config))
+        app.attach(processor, KafkaGapReader(config), delivery)
         serving = asyncio.create_task(processor.run())
         await app.start()
         while not processor.counters.events:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ class ShopperApp:
         self._fence: Fence | None = None
         self._changelog = Changelog(kafka_config(settings), self._names.changelog)
         self._restoring = asyncio.Lock()
+        self._deriving: asyncio.Task[None] | None = None
         self.ready = asyncio.Event()
         self._revocations = 0
         self.app = MendedApp(self._names.member, **_faust_settings(settings, partitions))
@@ -97,14 +99,8 @@ class ShopperApp:
         self.app.on_partitions_revoked.connect(self._on_revoked)
         self.app.on_before_configured.connect(_quieten, weak=False)
 
-    def attach(
-        self, processor: ShopperProcessor, gaps: GapReader, fence: Fence | None = None
-    ) -> None:
-        """Names who is fed; before ``start``.
-
-        ``fence`` is what the processor delivers by. Without one, a worker that was stopped past its
-        session timeout can overwrite the work of who took its partitions over.
-        """
+    def attach(self, processor: ShopperProcessor, gaps: GapReader, fence: Fence) -> None:
+        """Names who is fed, and what the processor delivers by; before ``start``."""
         self._processor, self._gaps, self._fence = processor, gaps, fence
 
     async def start(self) -> None:
@@ -116,6 +112,8 @@ class ShopperApp:
     async def stop(self) -> None:
         """Leaves the group."""
         await self.app.stop()
+        if self._deriving is not None:
+            self._deriving.cancel()
 
     def crashed(self) -> BaseException | None:
         """What ended the app, if something did."""
@@ -242,10 +240,16 @@ class ShopperApp:
         now_held = {key: self._partition(key) for key in self.table}
         self._changelog.restored(self.table, read, now_held)
         assert self._processor is not None
-        await self._processor.recovered()
+        self._deriving = asyncio.create_task(self._derive(self._processor.recovered()))
         if self._holds(held):
             self.ready.set()
             _log.info("holding %d shoppers of partitions %s", len(self.table), sorted(partitions))
+
+    async def _derive(self, derived: Coroutine[Any, Any, None]) -> None:
+        try:
+            await derived
+        except Exception as error:  # whatever it is, nobody awaits this
+            await self.app.crash(error)
 
     def _holds(self, held: tuple[int, int]) -> bool:
         """Whether the partitions are still those of ``held``: revocations, generation."""
@@ -264,8 +268,8 @@ class ShopperApp:
 
     def _take_over(self, partitions: set[int]) -> Read:
         """Fences first: nothing of a former owner comes after what is read then. Blocks."""
-        if self._fence is not None:
-            self._fence.own(self._names.changelog, partitions)
+        assert self._fence is not None
+        self._fence.own(self._names.changelog, partitions)
         return self._changelog.read(partitions)
 
     def _partition(self, key: bytes) -> int:

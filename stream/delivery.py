@@ -38,6 +38,7 @@ HOPELESS: Final = frozenset(
         KafkaError.MSG_SIZE_TOO_LARGE,
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
         KafkaError._AUTHENTICATION,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError._UNKNOWN_TOPIC,
@@ -188,7 +189,7 @@ class _Owned:
         try:
             self._producer.init_transactions(timeout)
         except KafkaException as error:
-            raise _delivery_error([error.args[0]], 0) from error
+            raise _not_begun(name, error.args[0]) from error
 
     def deliver(self, records: Sequence[Record]) -> None:
         """All of them in one transaction. Raises as ``Delivery.deliver``."""
@@ -256,6 +257,18 @@ def _produce(producer: Producer, records: Sequence[Record], failures: list[Kafka
             else:
                 producer.poll(0)
                 break
+
+
+def _not_begun(name: str, error: KafkaError) -> BrokerUnavailable | Fatal:
+    words = f"cannot begin transactions as {name!r}: {error.name()}: {error.str()}"
+    if error.code() in HOPELESS or error.fatal():
+        return Fatal(
+            f"{words}; let this client write as transactional ids that begin with its WEFT_GROUP"
+        )
+    return BrokerUnavailable(
+        f"{words}; a cluster of fewer than three brokers needs "
+        "transaction.state.log.replication.factor and transaction.state.log.min.isr of its size"
+    )
 
 
 def _delivery_error(failures: Sequence[KafkaError], left: int) -> BrokerUnavailable | Fatal:

@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Coroutine, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from models.domain import History, Recommendation
 from models.errors import BadMessage, RetryLater, WrongPartition
@@ -35,6 +35,8 @@ _log = logging.getLogger("weft.shoppers")
 
 _RETRY_FIRST: Final = 0.2
 _RETRY_MOST: Final = 10.0
+#: States read before the loop has its turn again: some milliseconds.
+_DERIVED_AT_ONCE: Final = 50
 
 
 class Recommends(Protocol):
@@ -314,27 +316,34 @@ class ShopperProcessor:
         else:
             self._delivering.release()
 
-    async def recovered(self) -> None:
-        """Rebuilds what is derived from the recovered table: popularity, query memory, backlog."""
-        epoch = self._epoch
+    def recovered(self) -> Coroutine[Any, Any, None]:
+        """The table is another: forgets what was derived from the one before.
+
+        Events may be taken from now on. Await what is returned, beside them, to derive anew
+        (popularity, query memory, backlog) from the states as they are now: with 100,000 shoppers
+        that takes seconds in which no list has to wait.
+        """
         self._popularity.clear()
         self._models.submit(self._recommender.forget)
         if self._memory is not None:
             self._memory.clear()
         self._backlog.clear()
-        for count, (key, value) in enumerate(list(self._table.items())):
-            state = loads(value)
-            for ts, _rank, _offset, _kind, item_id, _query in state.rows:
-                if item_id is not None:
-                    self._popularity.add(item_id, ts)
-            if self._memory is not None:
-                for query, item_id, ts in state.led():
-                    self._memory.add(query, item_id, ts)
-            self._queue_if_due(key, state)
-            if count % 200 == 0:  # the loop has heartbeats to send
-                await asyncio.sleep(0)
-                if epoch != self._epoch:  # revoked meanwhile: these shoppers are another's
-                    return
+        return self._derive(list(self._table.items()), self._epoch)
+
+    async def _derive(self, states: Sequence[tuple[bytes, bytes]], epoch: int) -> None:
+        for start in range(0, len(states), _DERIVED_AT_ONCE):
+            for key, value in states[start : start + _DERIVED_AT_ONCE]:
+                state = loads(value)
+                for ts, _rank, _offset, _kind, item_id, _query in state.rows:
+                    if item_id is not None:
+                        self._popularity.add(item_id, ts)
+                if self._memory is not None:
+                    for query, item_id, ts in state.led():
+                        self._memory.add(query, item_id, ts)
+                self._queue_if_due(key, state)
+            await asyncio.sleep(0)
+            if epoch != self._epoch:  # revoked meanwhile: these shoppers are another's
+                return
         self._arrived.set()  # wakes ``run`` for the backlog
 
     def _fill_backlog(self) -> None:

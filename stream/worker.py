@@ -138,7 +138,7 @@ class Worker:
             layout.partitions,
             memory=self.parts.memory,
         )
-        self.app.attach(self.shoppers, KafkaGapReader(config))
+        self.app.attach(self.shoppers, KafkaGapReader(config), delivery)
         self._stack.push_async_callback(asyncio.to_thread, self.shoppers.close)
         self._serving = asyncio.create_task(self.shoppers.run())
         self._serving.add_done_callback(lambda _task: self._failed.set())

@@ -41,7 +41,7 @@ async def main(bootstrap: str, group: str, data_dir: Path) -> None:
     config = kafka_config(settings)
     delivery = KafkaDelivery(config, settings.partitioner)
     processor = ShopperProcessor(settings, app.table, recommender, popularity, delivery, 4)
-    app.attach(processor, KafkaGapReader(config))
+    app.attach(processor, KafkaGapReader(config), delivery)
     serving = asyncio.create_task(processor.run())
     await app.start()
     while not asked_to_end.is_set() and not serving.done() and app.crashed() is None:

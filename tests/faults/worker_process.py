@@ -48,7 +48,7 @@ async def main(bootstrap: str, group: str, data_dir: Path) -> None:
     app = ShopperApp(settings, partitions=4)
     delivery = KafkaDelivery(kafka_config(settings), settings.partitioner)
     processor = ShopperProcessor(settings, app.table, recommender, popularity, delivery, 4)
-    app.attach(processor, KafkaGapReader(kafka_config(settings)))
+    app.attach(processor, KafkaGapReader(kafka_config(settings)), delivery)
     serving = asyncio.create_task(processor.run())
     await app.start()
     print("started", flush=True)

@@ -76,7 +76,7 @@ async def running(
         layout.partitions,
         memory=memory,
     )
-    app.attach(processor, KafkaGapReader(config))
+    app.attach(processor, KafkaGapReader(config), delivery)
     serving = asyncio.create_task(processor.run())
     await app.start()
     try:

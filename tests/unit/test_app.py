@@ -11,9 +11,16 @@ from types import SimpleNamespace
 from faust.types import TP
 from intervaltree import IntervalTree
 
+from models.errors import UnreadableState
+from models.fake import HashEncoder, MemoryIndex
+from models.popularity import Popularity
+from models.recommender import Recommender
+from models.zero_shot import ZeroShotSpace
 from stream import settings as weft_settings
 from stream.app import ShopperApp
 from stream.changelog import Changelog, Read
+from stream.fake import MemoryDelivery
+from stream.shoppers import ShopperProcessor
 from stream.state import ShopperState
 from stream.transport import MendedConsumer
 
@@ -34,6 +41,22 @@ def test_a_partition_that_leaves_takes_its_shoppers_along_and_the_new_ones_are_h
         assert changelog.positions == {1: 10}
 
     asyncio.run(main())
+
+
+def test_a_state_that_cannot_be_read_ends_the_worker_with_the_reason(tmp_path: Path) -> None:
+    async def main() -> BaseException | None:
+        app = ShopperApp(weft_settings.load({}, data_dir=tmp_path), 4)
+        app.table[b"ana"] = b"no state"
+        processor = ShopperProcessor(
+            weft_settings.load({}, data_dir=tmp_path), app.table,
+            Recommender(MemoryIndex(), ZeroShotSpace(HashEncoder()), Popularity(7), None, 0, 1, 1),
+            Popularity(7), MemoryDelivery(), 4,
+        )  # fmt: skip
+        await app._derive(processor.recovered())
+        processor.close()
+        return app.crashed()
+
+    assert isinstance(asyncio.run(main()), UnreadableState)
 
 
 def consumer() -> MendedConsumer:

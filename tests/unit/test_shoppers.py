@@ -22,7 +22,7 @@ from stream.contracts import decode_recommendation
 from stream.fake import MemoryDelivery
 from stream.partition import partition_of
 from stream.shoppers import Arrival, ShopperProcessor
-from stream.state import loads
+from stream.state import ShopperState, loads
 
 PARTITIONS = 4
 T0 = 1_700_000_000_000
@@ -329,6 +329,38 @@ def test_what_is_derived_is_rebuilt_from_the_recovered_table() -> None:
 
     drive(second, script)
     assert second.processor._popularity.top(1)[0][0] == "i3"
+
+
+def test_lists_do_not_wait_for_what_is_derived_and_no_event_is_counted_twice() -> None:
+    first = Shop()
+    for user in range(200):
+        first.send(f"u{user}", item_id="i3")
+    serve(first, lambda: len(first.acked) == 200)
+    second = Shop(table=dict(first.table))
+    second.offset = first.offset
+
+    async def script() -> None:
+        derived = second.processor.recovered()
+        second.send("u7", item_id="i1")
+        await wait_for(lambda: bool(second.acked))
+        assert second.processor._popularity.top(2) == [("i1", 1)]
+        await derived
+        assert dict(second.processor._popularity.top(2)) == {"i3": 200, "i1": 1}
+
+    drive(second, script)
+
+
+def test_deriving_ends_where_the_partitions_are_revoked() -> None:
+    shop = Shop(table={f"u{n}".encode(): ShopperState().dumps() for n in range(1000)})
+    shop.table[b"u999"] = b"not a state"
+
+    async def script() -> None:
+        derived = asyncio.create_task(shop.processor.recovered())
+        await asyncio.sleep(0)
+        await shop.processor.revoked(patience=1.0)
+        await derived  # the state that cannot be read is another worker's now
+
+    drive(shop, script)
 
 
 def test_the_gathered_batch_is_bounded() -> None:
