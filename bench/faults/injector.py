@@ -14,7 +14,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from bench.faults.checker import TOPICS
-from bench.faults.schedule import PARTITIONS, Fault, FaultKind
+from bench.faults.schedule import KILL_POINTS, KILLS, PARTITIONS, Fault, FaultKind
 from bench.faults.sender import Sender
 from bench.faults.workers import Setup, Worker
 from tests.kafka import RealKafka
@@ -95,14 +95,8 @@ class Injector:
         done = Done(fault.kind, time.time())
         end: Callable[[], None] | None = None
         match fault.kind:
-            case FaultKind.KILL | FaultKind.KILL_IN_BATCH:
-                if fault.kind is FaultKind.KILL_IN_BATCH:
-                    self._give_a_batch()
-                done.begun = time.time()
-                victim.not_before = done.begun + fault.lasts
-                killed = victim.kill()
-                self._index_is_well()
-                if not killed:  # it just ended by itself: try again when it is back
+            case kind if kind in KILLS:
+                if not self._kill(victim, done, fault.lasts):  # it just ended by itself
                     self._at(time.monotonic() + 1.0, self._begin, fault)
                     return
             case FaultKind.ZOMBIE:
@@ -124,8 +118,24 @@ class Injector:
                 self._switch.write_text("fail" if fails else "slow")
                 end = self._index_is_well
         self.done.append(done)
-        _say(f"{fault.at:6.1f} s: {fault.kind}, {fault.lasts:.1f} s")
+        _say(f"{fault.at:6.1f} s: {done.kind}, {fault.lasts:.1f} s")
         self._end_later(done, fault.lasts, end)
+
+    def _kill(self, victim: Worker, done: Done, lasts: float) -> bool:
+        """Kills the way that ``done`` says and notes the moment; False: there was nobody."""
+        if not victim.alive():
+            return False
+        if done.kind is FaultKind.KILL_IN_BATCH:
+            self._give_a_batch()
+        elif point := KILL_POINTS.get(done.kind):
+            victim.aim(point)
+            if not victim.hit():  # it delivers nothing: it is being given its partitions
+                done.kind = FaultKind.KILL
+        done.begun = time.time()
+        victim.not_before = done.begun + lasts
+        killed = victim.kill() or done.kind in KILL_POINTS
+        self._index_is_well()
+        return killed
 
     def _give_a_batch(self) -> None:
         """Slows the index down, so that workers have a batch in hand: to lose, or to go on with."""

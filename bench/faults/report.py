@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.faults.checker import Verdict
 from bench.faults.injector import Done, Injector
-from bench.faults.schedule import KILLS, FaultKind
+from bench.faults.schedule import KILL_POINTS, KILLS, FaultKind
 from bench.faults.topics import Lists
 
 _BROKER = (FaultKind.BROKER_GONE, FaultKind.BROKER_RESTART)
@@ -30,6 +30,7 @@ def figures(injector: Injector, verdict: Verdict, lists: Lists) -> dict[str, Any
     examples = counted.pop("examples")
     return {
         "kills": len(kills),
+        "kills_in_delivery": _count(injector.done, *KILL_POINTS),
         "rebalances": sum(t["what"] == "left" for t in told[-1]),
         "assignments": sum(t["what"] == "ready" for lines in told for t in lines),
         "zombies": _count(injector.done, FaultKind.ZOMBIE),
@@ -47,6 +48,7 @@ def figures(injector: Injector, verdict: Verdict, lists: Lists) -> dict[str, Any
         "drain_s": round(injector.drain_s, 1),
         "workers_ended_by_themselves": sum(worker.ended_itself for worker in everyone),
         "rewinds": _last_sums(told, "rewinds"),
+        "again": _last_sums(told, "again"),
         "cores": os.cpu_count(),
         "examples": examples,
     }
@@ -57,6 +59,7 @@ def table(found: dict[str, Any]) -> str:
     f = found
     rows = [
         ("kills (SIGKILL of a worker)", f["kills"]),
+        ("  of them between two deliveries of a batch", f["kills_in_delivery"]),
         ("rebalances (a worker joins, and leaves)", f["rebalances"]),
         ("workers stopped past the session timeout", f["zombies"]),
         ("broker outages / index outages", f"{f['broker_outages']} / {f['index_outages']}"),
@@ -78,6 +81,7 @@ def table(found: dict[str, Any]) -> str:
         ("drained after the last record, s", f["drain_s"] if f["drained"] else "NEVER"),
         ("workers that ended by themselves", f["workers_ended_by_themselves"]),
         ("records that the intake went back for", f["rewinds"]),
+        ("records that came again and changed nothing", f["again"]),
     ]
     lines = [f"  {name:<52} {value!s:>14}" for name, value in rows]
     return "\n".join([*lines, *(f"    {words}" for words in f["examples"])])

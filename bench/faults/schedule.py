@@ -11,6 +11,7 @@ from typing import Final
 import orjson
 
 from bench.faults.actions import Action, Shop, actions
+from bench.faults.kill_points import KillPoint
 from stream.contracts import MAX_BYTES, TOPIC_OF, EventKind
 from stream.partition import partition_of
 
@@ -32,6 +33,10 @@ class FaultKind(StrEnum):
 
     KILL = "kill"  # SIGKILL of a worker, which a supervisor starts again
     KILL_IN_BATCH = "kill in a batch"  # the same with a batch in hand: the index was slow before
+    KILL_BEFORE_COMMIT = "kill before commit"  # at points of a delivery: see ``kill_points``
+    KILL_AFTER_COMMIT = "kill after commit"
+    KILL_BETWEEN = "kill between partitions"
+    KILL_BETWEEN_REVERSED = "kill between partitions, reversed"
     ZOMBIE = "zombie"  # SIGSTOP in a batch until past the session timeout, then SIGCONT
     REBALANCE = "rebalance"  # a further worker joins, works for a while and leaves
     BROKER_RESTART = "broker restart"  # an orderly stop, and the start some seconds later
@@ -40,7 +45,14 @@ class FaultKind(StrEnum):
     INDEX_SLOW = "index slow"  # each call takes a second
 
 
-KILLS: Final = (FaultKind.KILL_IN_BATCH, FaultKind.KILL)
+#: The kills that a worker carries out itself, at that point of its next delivery.
+KILL_POINTS: Final = {
+    FaultKind.KILL_BEFORE_COMMIT: KillPoint.BEFORE_COMMIT,
+    FaultKind.KILL_AFTER_COMMIT: KillPoint.AFTER_COMMIT,
+    FaultKind.KILL_BETWEEN: KillPoint.BETWEEN,
+    FaultKind.KILL_BETWEEN_REVERSED: KillPoint.BETWEEN_REVERSED,
+}
+KILLS: Final = (FaultKind.KILL_IN_BATCH, *KILL_POINTS, FaultKind.KILL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +116,7 @@ def sizes(minutes: float, rate: int, only: frozenset[str] = frozenset()) -> Size
 def faults(planned: Sizes, seed: int, session_timeout: float, workers: int) -> list[Fault]:
     """The faults in their order: each in a slot of its own, at a random point of it."""
     rng = random.Random(f"faults {seed}")
-    kinds = [KILLS[n % 2] for n in range(planned.kills)]
+    kinds = [KILLS[n % len(KILLS)] for n in range(planned.kills)]
     kinds += [FaultKind.REBALANCE] * planned.rebalances
     kinds += [FaultKind.ZOMBIE] * planned.zombies
     both = (FaultKind.BROKER_GONE, FaultKind.BROKER_RESTART)

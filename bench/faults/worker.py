@@ -4,7 +4,9 @@
     python -m bench.faults.worker BOOTSTRAP GROUP FOLDER NAME SESSION_TIMEOUT BUG
 
 FOLDER holds ``items.json`` and, while the index is to fail or to be slow, a file ``index`` with
-that word in it. What happens is told in FOLDER/NAME.jsonl, an object a line. SIGTERM leaves.
+that word in it; while NAME is to be killed in its delivery, a file ``NAME.kill`` with the point
+(``bench.faults.kill_points``). What happens is told in FOLDER/NAME.jsonl, an object a line.
+SIGTERM leaves.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.faults import kill_points
 from bench.faults.bugs import BUGS
 from models.domain import Item
 from models.errors import IndexUnavailable
@@ -128,6 +131,7 @@ def main() -> None:
     bootstrap, group, folder, name, session_timeout, bug = sys.argv[1:]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     BUGS[bug]()
+    kill_points.install(Path(folder) / f"{name}.kill")
     settings = weft_settings.load(
         {},
         kafka=bootstrap,

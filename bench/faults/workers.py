@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+from bench.faults.kill_points import KillPoint
 from tests.kafka import _die_with_parent
 
 _LEAVES_WITHIN: Final = 20.0
@@ -68,6 +69,22 @@ class Worker:
     def alive(self) -> bool:
         """Whether a process is there, stopped ones included."""
         return self._process is not None and self._process.poll() is None
+
+    def aim(self, point: KillPoint) -> None:
+        """From now on the process SIGKILLs itself when it comes to ``point``."""
+        self._aim.write_text(point)
+
+    def hit(self, patience: float = 10.0) -> bool:
+        """Waits for what ``aim`` brings, and takes it back; False where it did not come in time."""
+        until = time.monotonic() + patience
+        while self.alive() and time.monotonic() < until:
+            time.sleep(0.02)
+        self._aim.unlink()
+        return not self.alive()
+
+    @property
+    def _aim(self) -> Path:
+        return self.setup.folder / f"{self.name}.kill"
 
     def signal(self, number: int) -> bool:
         """Sends a signal to the process; False where there is none."""

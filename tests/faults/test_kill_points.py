@@ -1,0 +1,163 @@
+"""SIGKILL between two deliveries of a batch, on a real Kafka: what is seen, and comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from bench.faults import topics
+from bench.faults.actions import invented
+from bench.faults.kill_points import KillPoint
+from bench.faults.schedule import PARTITIONER, PARTITIONS
+from bench.faults.sender import producer
+from bench.faults.workers import Setup, Worker
+from stream.broker import ensure_topics
+from stream.partition import partition_of
+from stream.settings import load
+from stream.state import ShopperState, loads
+from stream.topics import TopicNames
+from tests.kafka import RealKafka, real_kafka, why_missing
+
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(why_missing()), reason=why_missing() or ""),
+]
+
+GROUP = "points"
+SHOPPERS = {
+    partition: next(
+        f"u{n}" for n in range(99) if partition_of(b"u%d" % n, PARTITIONS, PARTITIONER) == partition
+    )
+    for partition in range(PARTITIONS)
+}
+
+
+class Bench:
+    """One worker on a broker of its own, and what its topics hold."""
+
+    def __init__(self, kafka: RealKafka, folder: Path) -> None:
+        self.kafka, self.slow = kafka, folder / "index"
+        (folder / "items.json").write_text(orjson.dumps(invented().items).decode())
+        ensure_topics(load({}, kafka=kafka.bootstrap, group=GROUP))
+        self.worker = Worker(Setup(kafka.bootstrap, GROUP, folder, 1.5, "none"), "worker")
+        self.sender = producer(kafka.bootstrap)
+        self.sent = dict.fromkeys(SHOPPERS, 0)
+
+    def click(self, *partitions: int) -> None:
+        """One click of the shopper of each partition, all within one batch's wait."""
+        for partition in partitions:
+            row = {"user_id": SHOPPERS[partition], "ts": 1_700_000_000_000, "item_id": "i1"}
+            self.sender.produce("clicks", orjson.dumps(row), row["user_id"])
+            self.sent[partition] += 1
+        self.sender.flush(10)
+
+    def states(self) -> dict[int, ShopperState]:
+        """What a reader of committed records reads of each partition's shopper."""
+        kept = topics.states(self.kafka.bootstrap, TopicNames(group=GROUP).changelog)
+        return {p: loads(kept.newest.get(user.encode())) for p, user in SHOPPERS.items()}
+
+    def seen(self) -> dict[int, int]:
+        """The clicks in each partition's state."""
+        return {partition: len(state.rows) for partition, state in self.states().items()}
+
+    def listed(self) -> dict[int, int]:
+        """The clicks of which each partition's last list is."""
+        reach = topics.lists(self.kafka.bootstrap).kept.farthest
+        return {p: sum(reach.get(user.encode(), ())) for p, user in SHOPPERS.items()}
+
+    def committed(self) -> int:
+        """The clicks that the group will not read again; 0 while it has no coordinator yet."""
+        places = [TopicPartition("clicks", partition) for partition in SHOPPERS]
+        with (
+            contextlib.suppress(KafkaException),
+            contextlib.closing(
+                Consumer({"bootstrap.servers": self.kafka.bootstrap, "group.id": GROUP})
+            ) as consumer,
+        ):
+            return sum(max(0, place.offset) for place in consumer.committed(places, timeout=10))
+        return 0
+
+    def again(self) -> int:
+        """Records that came to the process that lives now and changed nothing."""
+        lines = [line for line in self.worker.told() if line["at"] > self.worker.starts[-1]]
+        counts = [line["again"] for line in lines if line["what"] == "counters"]
+        return int(counts[-1]) if counts else 0
+
+    def killed(self, point: KillPoint, *partitions: int, busy: int | None = None) -> None:
+        """Clicks, and waits until the worker has ended at ``point`` of their delivery.
+
+        While it is busy with a click of partition ``busy``, the others gather to one batch.
+        """
+        self.worker.aim(point)
+        if busy is not None:
+            self.slow.write_text("slow")
+            self.click(busy)
+            time.sleep(0.5)
+        self.click(*partitions)
+        self.slow.unlink(missing_ok=True)
+        assert self.worker.hit(30.0)
+
+    def restarted(self) -> None:
+        """Starts the worker, and waits until every click is in a state, in a list and committed."""
+        self.worker.start()
+        total = sum(self.sent.values())
+        until(lambda: self.committed() == total)
+        assert self.seen() == self.listed() == self.sent
+
+
+def until(reached: Callable[[], bool], patience: float = 30.0) -> None:
+    end = time.monotonic() + patience
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with real_kafka() as kafka:
+        bench = Bench(kafka, tmp_path)
+        try:
+            yield bench
+        finally:
+            bench.worker.kill()
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_killed_between_two_deliveries_leaves_all_or_nothing_of_a_partition(
+    bench: Bench,
+) -> None:
+    bench.click(*SHOPPERS)
+    bench.restarted()
+
+    # sent and not committed: to a reader nothing has happened
+    bench.killed(KillPoint.BEFORE_COMMIT, 0)
+    assert bench.seen() == bench.listed() == bench.sent | {0: 1}
+    bench.restarted()
+    assert bench.again() == 0
+
+    # committed and not acked: it comes again, and is known
+    bench.killed(KillPoint.AFTER_COMMIT, 0)
+    assert bench.seen() == bench.listed() == bench.sent
+    assert bench.committed() == 5
+    bench.restarted()
+    until(lambda: bench.again() == 1)
+
+    # one partition's is out, the other's is not: the one is known, the other taken
+    bench.killed(KillPoint.BETWEEN, 1, 2, busy=3)
+    for seen in (bench.seen(), bench.listed()):
+        assert (seen[1], seen[2]) == (2, 1)
+    bench.restarted()
+    until(lambda: bench.again() >= 1)
+
+    bench.killed(KillPoint.BETWEEN_REVERSED, 1, 2, busy=0)
+    for seen in (bench.seen(), bench.listed()):
+        assert (seen[1], seen[2]) == (2, 3)
+    bench.restarted()
+    until(lambda: bench.again() >= 1)
