@@ -135,7 +135,9 @@ def _slices(hits: float) -> tuple[Slice, ...]:
     cut += [("category", f"Ladies {n}", 4_000 - 130 * n, 0.7 + n / 30) for n in range(18)]
     return tuple(
         Slice(of, name, count, {"HR@10": around(hits * times / 100, 0.3 / count**0.5),
-                                "NDCG@10": around(hits * times / 190, 0.16 / count**0.5)})
+                                "NDCG@10": around(hits * times / 190, 0.16 / count**0.5)},
+              {"HR@10": around((hits - 8.5) * times / 100, 0.2 / count**0.5),
+               "NDCG@10": around((hits - 8.5) * times / 190, 0.1 / count**0.5)})
         for of, name, count, times in cut
     )  # fmt: skip
 

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from models.domain import Kind
 from models.fake import HashEncoder, MemoryIndex
 from models.popularity import Popularity
+from models.query_memory import QueryMemory
 from models.recommender import Recommender
 from models.training.log import Logged, TrainingLog, prepare
 from models.zero_shot import ZeroShotSpace
@@ -34,8 +37,8 @@ DAY = 86_400_000
 START = 1_600_000_000_000 // DAY * DAY
 NOW = START + 10_000 * DAY
 
-#: (type, user, item, day)
-Row = tuple[str, str, str, int]
+#: (type, user, item or what was searched for, day)
+Row = tuple[str, str, str, float]
 
 
 @dataclass
@@ -62,7 +65,8 @@ class ReplayShop:
 
     def entries(self) -> Iterable[Entry]:
         for kind, user, item, day in self.rows:
-            row = {"user_id": user, "item_id": item, "ts": START + day * DAY}
+            what = "query" if kind == "search" else "item_id"
+            row = {"user_id": user, what: item, "ts": int(START + day * DAY)}
             topic = TOPIC_OF_TYPE[kind]
             key, value = encode_row(topic, row, NOW)
             yield Entry(row["ts"], Record(topic, key, value))
@@ -75,42 +79,55 @@ class ReplayShop:
 
     def play(
         self, asked: Asked, work: Path, *, batch: int = 256, list_size: int = KEPT,
-        stop_at: int | None = None, show_bought: bool = False,
+        stop_at: int | None = None, show_bought: bool = False, sampled: int = 0,
     ) -> Answers:  # fmt: skip
-        """One pass; with ``stop_at`` it is cut off when so many checkpoints were made."""
-        return asyncio.run(self._play(asked, work, batch, list_size, stop_at, show_bought))
+        """One pass; with ``stop_at`` it is cut off when so many checkpoints were made.
+
+        With ``sampled`` so many of the shoppers who are asked take part, the others are overlooked.
+        """
+        return asyncio.run(self._play(asked, work, batch, list_size, stop_at, show_bought, sampled))
 
     async def _play(
         self, asked: Asked, work: Path, batch: int, list_size: int, stop_at: int | None,
-        show_bought: bool,
+        show_bought: bool, sampled: int,
     ) -> Answers:  # fmt: skip
         settings = weft_settings.load({}, data_dir=work, list_size=list_size, partitions=1)
         popularity, index = Popularity(7), MemoryIndex()
+        self.memory = QueryMemory(self.encoder)
         recommender = Recommender(
             index, ZeroShotSpace(self.encoder), popularity, None, 0.0, list_size, list_size,
-            show_bought=show_bought,
+            self.memory, show_bought=show_bought,
         )  # fmt: skip
         serving = Serving("", "fake", None, ZeroShotSpace(self.encoder), index, recommender, 0.0)  # type: ignore[arg-type]
-        parts = Parts(self.encoder, popularity, Live(serving))  # type: ignore[arg-type]
+        parts = Parts(self.encoder, popularity, Live(serving), self.memory)  # type: ignore[arg-type]
         rows = {item_id: row for row, item_id in enumerate(self.log.item_ids, 1)}
         store = Store(work / "store.sqlite")
         if (told := store.mark("popularity")) is not None:
             popularity.restore(told.decode())
+        if (told := store.mark("memory")) is not None:
+            self.memory.restore(told.decode())
         made = 0
 
         def checkpoint(place: int) -> None:
             nonlocal made
-            store.checkpoint(popularity=popularity.dump().encode(), place=b"%d" % place)
+            store.checkpoint(
+                popularity=popularity.dump().encode(), memory=self.memory.dump().encode(),
+                place=b"%d" % place,
+            )  # fmt: skip
             made += 1
             if made == stop_at:
                 raise KeyboardInterrupt
 
+        asked = protocols.sampled(asked, self.log, sampled)
+        mine = None
+        if sampled:
+            mine = np.isin(self.spool.users, self.log.users[asked.baskets.shoppers])
         answers = Answers(work / "answers", asked.baskets)
         stage = InProcess(settings, parts, store, rows)
         plan = Plan(
             self.spool, self.log, asked.baskets, self.products, asked.until, batch,
-            protocols.held_out(asked, self.log, self.spool), None,
-            protocols.grouped(asked, self.spool, None),
+            protocols.held_out(asked, self.log, self.spool), mine,
+            protocols.grouped(asked, self.spool, mine),
         )  # fmt: skip
         place = int(store.mark("place") or b"0")
         driver = Driver(plan, stage, answers, checkpoint, lambda _done, _all: None, place)

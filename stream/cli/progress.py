@@ -102,17 +102,17 @@ class Bars:
 
 
 class Paces(Bars):
-    """Bars of a replay: events, events a second and time left."""
+    """Bars of a replay: what was done a second, and time left."""
 
-    def __call__(self, stage: str) -> Callable[[int, int], None]:  # type: ignore[override]
-        """One contender's bar."""
+    def __call__(self, stage: str, counted: str) -> Callable[[int, int], None]:  # type: ignore[override]
+        """One contender's bar; ``counted`` are events, or questions."""
         bar, began, first = _Bar(stage, self._drawn), time.monotonic(), -1
 
         def step(done: int, total: int) -> None:
             nonlocal first
             first = done if first < 0 else first  # what was done before a kill took no time now
             seconds = max(time.monotonic() - began, 1e-9)
-            bar.say(done, total, f"{(done - first) / seconds:,.0f} events/s")
+            bar.say(done, total, f"{(done - first) / seconds:,.0f} {counted}/s")
 
         return step
 

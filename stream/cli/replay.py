@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     "  weft replay --events events.jsonl.gz --catalog catalog.jsonl.gz --report out/\n"
     "  weft replay --events e.jsonl.gz --catalog c.jsonl.gz --protocol time --baselines all\\\n"
     "      --bundle none --bundle bundle/ --rerank never --rerank gate --report out/\n"
-    "  weft replay --compare before/ after/"
+    "  weft replay --compare before/ after/\n"
+    "  weft replay --compare out/ out/ --of-a item-knn --of-b 'bundle mine, no LLM'"
 )
 @click.option("--events", type=click.Path(path_type=Path), help="A shopper log.")
 @click.option("--catalog", type=click.Path(path_type=Path), help="Its products.")
@@ -59,7 +60,11 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.option("--compare", nargs=2, type=click.Path(path_type=Path), metavar="A B",
               help="Put two replays' folders side by side instead.")  # fmt: skip
-def command(compare: tuple[Path, Path] | None, as_json: bool, **options: Any) -> None:
+@click.option("--of-a", default="", help="Which contender of A; by default the first live one.")
+@click.option("--of-b", default="", help="The same of B.")
+def command(
+    compare: tuple[Path, Path] | None, of_a: str, of_b: str, as_json: bool, **options: Any
+) -> None:
     """Replay a log through the live processors and measure what they recommended.
 
     Each basket of a shopper is one question: were its items in the newest list that the shopper
@@ -67,8 +72,10 @@ def command(compare: tuple[Path, Path] | None, as_json: bool, **options: Any) ->
     goes on where it was when it is started again with the same options.
     """
     if compare:
-        _compare(*compare, as_json=as_json, report=options["report"])
+        _compare(*compare, of_a, of_b, as_json=as_json, report=options["report"])
         return
+    if of_a or of_b:
+        raise click.UsageError("--of-a and --of-b choose contenders of --compare A B")
     missing = [f"--{name}" for name in ("events", "catalog", "report") if not options[name]]
     if missing:
         raise click.UsageError(f"missing {', '.join(missing)}; or give --compare A B")
@@ -147,12 +154,12 @@ def shown(result: Result) -> None:
         click.echo(f"{each.name:{width}}  {shown}  {each.reranked:.0%}")
 
 
-def _compare(a: Path, b: Path, *, as_json: bool, report: Path | None) -> None:
+def _compare(a: Path, b: Path, of_a: str, of_b: str, *, as_json: bool, report: Path | None) -> None:
     import json
 
     from stream.replay.compare import compare
 
-    found = compare(a, b)
+    found = compare(a, b, of_a, of_b)
     if report is not None:
         report.mkdir(parents=True, exist_ok=True)
         (report / "compare.html").write_text(found.page(), "utf-8")

@@ -62,7 +62,10 @@ def _contenders(
     first = measured[[each.name for each in asked].index(reference)]
     told = []
     for each, found in zip(asked, measured, strict=True):
-        own, slices = measure.split(measure.intervals(found.sums, request.seed), found.sums)
+        own, gained, slices = measure.split(
+            measure.intervals(found.sums, request.seed),
+            measure.gains(found.sums, first.sums, request.seed), found.sums,
+        )  # fmt: skip
         own |= {name: Interval(value, value, value) for name, value in found.overall.items()}
         own = {name: value for name, value in own.items() if math.isfinite(value.mean)}
         ms = each.answers.ms[np.isfinite(each.answers.ms)]
@@ -71,8 +74,7 @@ def _contenders(
         }  # fmt: skip
         told.append(
             Contender(
-                each.name, each.kind, each.words, own,
-                measure.gains(found.sums, first.sums, request.seed), slices, latency,
+                each.name, each.kind, each.words, own, gained, slices, latency,
                 float(each.answers.reranked.mean()), found.ties, each.seconds,
             )
         )  # fmt: skip

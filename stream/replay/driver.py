@@ -161,7 +161,7 @@ class Driver:
             return
         record = plan.spool.record(number)
         if plan.sampled is not None and not plan.sampled[number]:
-            self.stage.overlook(record)
+            self.stage.overlook(place, record)
             return
         self._waiting.append((place, record))
         self._shoppers.add(int(plan.spool.users[number]))

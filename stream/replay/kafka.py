@@ -86,8 +86,8 @@ class ThroughKafka:
             if time.monotonic() > end:
                 raise BrokerUnavailable(f"{len(owed)} lists did not come: see the worker's log")
 
-    def overlook(self, record: Record) -> None:
-        """A worker has to be told of every event: popularity is everybody's."""
+    def overlook(self, place: int, record: Record) -> None:  # noqa: ARG002
+        """A worker has to be told of every event."""
         self._produce([(record.topic, record)])
 
     def newest(self, key: bytes) -> Shown | None:

@@ -199,24 +199,28 @@ def intervals(sums: Sums, seed: int) -> dict[str, Interval]:
 
 
 def gains(new: Sums, old: Sums, seed: int) -> dict[str, Interval]:
-    """The paired differences of HEADLINE, over the same questions."""
-    differences = np.stack([new.sums[n] - old.sums[n] for n in HEADLINE], axis=1)
-    counts = np.stack([new.counts[n] for n in HEADLINE], axis=1)
-    return dict(zip(HEADLINE, bootstrap_sums(differences, counts, seed), strict=True))
+    """The paired differences of HEADLINE, over the same questions: all, and those of each slice."""
+    names = [name for name in new.sums if name.rpartition("|")[2] in HEADLINE]
+    differences = np.stack([new.sums[n] - old.sums[n] for n in names], axis=1)
+    counts = np.stack([new.counts[n] for n in names], axis=1)
+    return dict(zip(names, bootstrap_sums(differences, counts, seed), strict=True))
 
 
 def split(
-    told: Mapping[str, Interval], sums: Sums
-) -> tuple[dict[str, Interval], tuple[Slice, ...]]:
-    """A contender's own metrics, and its slices."""
-    own = {name: value for name, value in told.items() if "|" not in name}
+    told: Mapping[str, Interval], gained: Mapping[str, Interval], sums: Sums
+) -> tuple[dict[str, Interval], dict[str, Interval], tuple[Slice, ...]]:
+    """A contender's own metrics and gains, and its slices with theirs."""
+    own, whole = (
+        {name: value for name, value in some.items() if "|" not in name} for some in (told, gained)
+    )
     cuts = dict.fromkeys(tuple(name.split("|")[:2]) for name in told if "|" in name)
-    slices = [
-        Slice(of, which, int(sums.counts[_key(of, which, HEADLINE[0])].sum()),
-              {name: told[_key(of, which, name)] for name in HEADLINE})
-        for of, which in cuts
-    ]  # fmt: skip
-    return own, tuple(slices)
+    slices = []
+    for of, which in cuts:
+        keys = {name: _key(of, which, name) for name in HEADLINE}
+        metrics, gains = ({n: some[key] for n, key in keys.items()} for some in (told, gained))
+        questions = int(sums.counts[keys[HEADLINE[0]]].sum())
+        slices.append(Slice(of, which, questions, metrics, gains))
+    return own, whole, tuple(slices)
 
 
 def _key(of: str, which: str, name: str) -> str:

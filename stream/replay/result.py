@@ -28,12 +28,16 @@ HEADLINE: Final = ("HR@10", "NDCG@10")
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Some of the questions: ``of`` is what they are cut by, ``name`` which they are."""
+    """Some of the questions: ``of`` is what they are cut by, ``name`` which they are.
+
+    ``gains``: the paired difference from the replay's reference on these questions, HEADLINE.
+    """
 
     of: str  # e.g. "item's age", "shopper's events", "category", "query"
     name: str  # e.g. "cold"
     questions: int
     metrics: dict[str, Interval]  # HEADLINE
+    gains: dict[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +183,13 @@ def _result(told: dict[str, Any]) -> Result:
 
 
 def _contender(told: dict[str, Any]) -> Contender:
-    slices = tuple(
-        Slice(**{**each, "metrics": _intervals(each["metrics"])}) for each in told["slices"]
-    )
-    both = {"metrics": _intervals(told["metrics"]), "gains": _intervals(told["gains"])}
-    return Contender(**{**told, **both, "slices": slices})
+    slices = tuple(Slice(**{**each, **_both(each)}) for each in told["slices"])
+    return Contender(**{**told, **_both(told), "slices": slices})
+
+
+def _both(told: dict[str, Any]) -> dict[str, dict[str, Interval]]:
+    """A file of before slices had gains has none of theirs."""
+    return {name: _intervals(told.get(name, {})) for name in ("metrics", "gains")}
 
 
 def _intervals(told: dict[str, Any]) -> dict[str, Interval]:

@@ -21,8 +21,8 @@ from stream.replay.live import play
 from stream.replay.prepare import Live, Prepared, Request, prepare
 from stream.replay.result import Result
 
-#: Gives each contender, by its name, something to show its progress with.
-Bars = Callable[[str], Progress]
+#: Gives each contender, by its name and what is counted, something to show its progress with.
+Bars = Callable[[str, str], Progress]
 
 
 def replay(request: Request, encoder: TitleEncoder, say: Say, bar: Bars) -> Result:
@@ -46,7 +46,7 @@ def replay(request: Request, encoder: TitleEncoder, say: Say, bar: Bars) -> Resu
 def _live(request: Request, live: Live, prepared: Prepared, say: Say, bar: Bars) -> Answered:
     say(f"{live.name}: through {request.through}")
     began = time.monotonic()
-    answers = play(request, live, prepared, say, bar(live.name))
+    answers = play(request, live, prepared, say, bar(live.name, "events"))
     words = "the live processors"
     if request.through != "process":
         words += ", behind a broker"
@@ -63,7 +63,7 @@ def _baseline(
     """None where what it needs is not installed, which is said."""
     say(f"{name}: fitted, tuned on validation, and asked")
     began = time.monotonic()
-    found = answered_by(name, request, prepared, say, bar(name))
+    found = answered_by(name, request, prepared, say, bar(name, "questions"))
     if found is None:
         return None
     words, answers = found

@@ -22,11 +22,13 @@ from models.ports import Deadline
 from stream.assemble import Parts
 from stream.batch import Arrival
 from stream.catalogue import CatalogueProcessor, Product
+from stream.contracts import decode_shopper
 from stream.delivery import Record
 from stream.replay.answers import Shown
 from stream.replay.store import Store
 from stream.settings import Settings
 from stream.shoppers import Recommends, ShopperProcessor
+from stream.state import loads
 from stream.topics import RECOMMENDATIONS, TopicNames
 
 #: A replay waits for the LLM as long as it takes: its lists are measured, not its haste.
@@ -44,8 +46,10 @@ class Stage(Protocol):
     async def apply(self, events: Sequence[tuple[int, Record]], ts: int) -> None:
         """Returns when each of the shoppers has a list made of all of (place, event)."""
 
-    def overlook(self, record: Record) -> None:
-        """An event of a shopper who gets no list: popularity is everybody's."""
+    def overlook(self, place: int, record: Record) -> None:
+        """An event of a shopper who gets no list: what is popular, and what searches led to, is
+        everybody's.
+        """
 
     def newest(self, key: bytes) -> Shown | None:
         """The newest list of a shopper's key."""
@@ -75,6 +79,7 @@ class InProcess:
         self._store = store
         self._rows = rows
         self._popularity = parts.popularity
+        self._memory = parts.memory
         self._models = _Timed(parts.live, models_batch)
         self._processor = ShopperProcessor(
             settings, store.states, self._models, parts.popularity, self, 1,
@@ -112,11 +117,21 @@ class InProcess:
             self._running.result()
             raise Fatal("the shopper processor stopped before the replay's end")
 
-    def overlook(self, record: Record) -> None:
-        """See ``Stage``."""
-        value = orjson.loads(record.value or b"{}")
-        if "item_id" in value:
-            self._popularity.add(value["item_id"], value["ts"])
+    def overlook(self, place: int, record: Record) -> None:
+        """See ``Stage``. Steps are kept from a shopper's first search on: they say where it led."""
+        value, key = orjson.loads(record.value or b"{}"), record.key or b""
+        item_id = value.get("item_id")
+        if item_id is not None:
+            self._popularity.add(item_id, value["ts"])
+        if self._memory is None or not (value.get("query") or key in self._store.states):
+            return
+        event = decode_shopper(record.topic, record.key, record.value, value["ts"])
+        state = loads(self._store.states.get(key))
+        state.apply(record.topic, place, event)
+        query = state.led_by(record.topic, place, event.ts)
+        if query and item_id is not None:
+            self._memory.add(query, item_id, event.ts)
+        self._store.states[key] = state.dumps()
 
     def newest(self, key: bytes) -> Shown | None:
         """See ``Stage``."""

@@ -87,18 +87,27 @@ def finds(contender: Contender, protocol: Protocol) -> str:
 
 
 def _compared(contender: Contender, reference: Contender | None, result: Result) -> str:
-    name, other = short(contender.name, _NAME), short(result.reference, _NAME)
-    gain = contender.gains[HITS]
-    opening = {
+    other, gain = short(result.reference, _NAME), contender.gains[HITS]
+    opening = _opening(contender.name, result.reference, gain)
+    hits = None if reference is None else reference.metrics.get(HITS)
+    base = f"{other}’s {number(hits.mean * 100, 1)}" if hits else other
+    return f"{opening}: it {finds(contender, result.protocol)}, {_against(gain)} {base}."
+
+
+def _opening(contender: str, reference: str, gain: Interval) -> str:
+    """Who is better, or that it cannot be told."""
+    name, other = short(contender, _NAME), short(reference, _NAME)
+    return {
         Finding.BETTER: f"{name} is better than {other}",
         Finding.WORSE: f"{name} is worse than {other}",
         Finding.OPEN: f"The data cannot tell {name} from {other}",
     }[finding(gain)]
-    hits = None if reference is None else reference.metrics.get(HITS)
-    base = f"{other}’s {number(hits.mean * 100, 1)}" if hits else other
+
+
+def _against(gain: Interval) -> str:
+    """The gain, and the word before what it is over."""
     over = "over" if finding(gain) is Finding.BETTER else "against"
-    said = interval(gain, unit(HITS), signed=True)
-    return f"{opening}: it {finds(contender, result.protocol)}, {said} {over} {base}."
+    return f"{interval(gain, unit(HITS), signed=True)} {over}"
 
 
 def _places(contender: Contender) -> str:
@@ -151,23 +160,24 @@ def _with_gain(contender: Contender) -> str:
 
 
 def _cold(contender: Contender | None, reference: Contender | None) -> list[str]:
-    """On items that training never saw: each one's own interval, so no verdict."""
+    """On items that training never saw."""
     if contender is None or reference is None:
         return []
     mine, other = _slice(contender), _slice(reference)
     if mine is None or other is None:
         return []
+    gain, base = mine.gains[HITS], number(other.metrics[HITS].mean * 100, 1)
+    found = interval(mine.metrics[HITS], unit(HITS))
     return [
-        f"Of cold items ({counted(mine.questions, 'question')}) {short(contender.name, _NAME)} "
-        f"finds {interval(mine.metrics[HITS], unit(HITS))} of 100, "
-        f"{short(reference.name, _NAME)} {interval(other.metrics[HITS], unit(HITS))}; "
-        "these intervals are each one’s own, not paired."
+        f"{_opening(contender.name, reference.name, gain)} on cold items "
+        f"({counted(mine.questions, 'question')}): it finds {found} of 100, "
+        f"{_against(gain)} {short(reference.name, _NAME)}’s {base}."
     ]
 
 
 def _slice(contender: Contender) -> Slice | None:
     found = (s for s in contender.slices if s.of == "item's age" and s.name.startswith("cold"))
-    return next((each for each in found if HITS in each.metrics), None)
+    return next((each for each in found if HITS in each.metrics and HITS in each.gains), None)
 
 
 def _care(result: Result) -> list[str]:

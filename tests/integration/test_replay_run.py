@@ -83,6 +83,23 @@ def test_a_replay_is_measured_beside_baselines_and_reported(shop: Path, tmp_path
     )
     assert compared.exit_code == 0, compared.output
     assert "cannot tell" in compared.output
+    chosen = CliRunner().invoke(
+        cli,
+        ["replay", "--compare", str(tmp_path / "one"), str(tmp_path / "two"), "--of-a", "item-knn"],
+        catch_exceptions=False,
+    )
+    assert "A (item-knn)" in chosen.output
+    assert "B (zero-shot, no LLM)" in chosen.output
+    cold = next(s for s in live.slices if s.of == "item's age")
+    assert cold.gains["HR@10"].low <= cold.gains["HR@10"].mean <= cold.gains["HR@10"].high
+    reference = found.contender(found.reference)
+    assert all(each.gains["HR@10"].mean == 0 for each in reference.slices)
+
+
+def test_which_contenders_are_compared_is_asked_for_with_compare_alone(shop: Path) -> None:
+    told = CliRunner().invoke(cli, ["replay", "--events", str(shop), "--of-a", "item-knn"])
+    assert told.exit_code == 2
+    assert "--compare A B" in told.output
 
 
 @pytest.mark.slow

@@ -138,6 +138,22 @@ def test_leave_one_out_asks_the_last_event_and_applies_all_others(tmp_path: Path
             assert not {"i10", "i11", "i12", "i13"} & set(shop.listed(answers, question))
 
 
+def test_where_searches_led_is_learnt_of_those_who_are_not_asked_too(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        row
+        for n in range(12)
+        for row in (("click", f"u{n}", "i1", n), ("search", f"u{n}", "evening", n + 1),
+                    ("click", f"u{n}", f"i{n % 3 + 10}", n + 1.01), ("click", f"u{n}", "i2", n + 2))
+    ]  # fmt: skip
+    shop = ReplayShop(tmp_path, titles(20), sorted(rows, key=lambda row: row[3]))
+    play(shop, tmp_path / "all")
+    everybodys = shop.memory.dump()
+    assert "evening" in everybodys
+    answers = play(shop, tmp_path / "some", sampled=2)
+    assert 0 < len(answers.lists) < 12
+    assert shop.memory.dump() == everybodys
+
+
 def test_only_the_asked_window_is_asked(tmp_path: Path) -> None:
     shop = ReplayShop(tmp_path, titles(60), random_rows())
     asked = protocols.cut(shop.log, "prequential", START + 10 * DAY, START + 20 * DAY)
