@@ -22,6 +22,7 @@ WeftError
     ├── IndexIncompatible
     ├── IndexInUse
     ├── UnreadableState
+    ├── UnsafeChangelog       shoppers' states were deleted from it, or would be
     └── InvalidFile           a file named on the command line
 
 A message says what is wrong and what to do next; never a secret, never a shopper's id.
@@ -138,6 +139,10 @@ class IndexInUse(Fatal):
 
 class UnreadableState(Fatal):
     """A shopper's state was written by a version that this one does not know."""
+
+
+class UnsafeChangelog(Fatal):
+    """The changelog's beginning was deleted, or its topic is one from which states are deleted."""
 
 
 class InvalidFile(Fatal):

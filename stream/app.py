@@ -63,7 +63,11 @@ class ShopperApp:
         self._processor: ShopperProcessor | None = None
         self._gaps: GapReader | None = None
         self._fence: Fence | None = None
-        self._changelog = Changelog(kafka_config(settings), self._names.changelog)
+        self._changelog = Changelog(
+            kafka_config(settings),
+            self._names.changelog,
+            None if embedded else settings.changelog_start,  # the embedded broker drops what is old
+        )
         self._restoring = asyncio.Lock()
         self._deriving: asyncio.Task[None] | None = None
         self.ready = asyncio.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +11,18 @@ from typing import Any, Self
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from models.errors import BrokerUnavailable, InvalidSettings, MissingTopic, UnequalPartitions
+from models.errors import (
+    BrokerUnavailable,
+    InvalidSettings,
+    MissingTopic,
+    UnequalPartitions,
+    UnsafeChangelog,
+)
+from stream.changelog import Changelog
 from stream.settings import Settings, kafka_config
 from stream.topics import (
     ALL_TOPICS,
@@ -22,6 +32,8 @@ from stream.topics import (
     TopicNames,
     config_of,
 )
+
+_log = logging.getLogger("weft.broker")
 
 
 class EmbeddedBroker:
@@ -79,7 +91,7 @@ def ensure_topics(settings: Settings, timeout: float = 10.0) -> Layout:
 
     Topics that must be alike take the count of those that are there already, else the setting's.
     Safe to run in several workers at once. Raises ``BrokerUnavailable``, ``MissingTopic`` where
-    creation is not permitted, ``UnequalPartitions``, ``InvalidSettings``.
+    creation is not permitted, ``UnequalPartitions``, ``UnsafeChangelog``, ``InvalidSettings``.
     """
     admin = _Admin(settings)
     cluster = _look(admin, timeout)
@@ -97,7 +109,42 @@ def ensure_topics(settings: Settings, timeout: float = 10.0) -> Layout:
                 break  # check_topics names what is still not there
             time.sleep(0.05)
             cluster = _look(admin, timeout)
-    return Layout(check_topics(cluster.counts, names), embedded=False)
+    layout = Layout(check_topics(cluster.counts, names), embedded=False)
+    if all(topic.topic != names.changelog for topic in missing):
+        check_changelog(settings, cluster, timeout)
+    return layout
+
+
+def check_changelog(settings: Settings, cluster: Cluster, timeout: float = 10.0) -> None:
+    """Whether the changelog has, and keeps, every shopper's state; not of an embedded broker.
+
+    Raises ``UnsafeChangelog``, ``BrokerUnavailable``. Where the user may not see the topic's
+    configuration, the log says that it was not checked.
+    """
+    if cluster.embedded:
+        return
+    name = TopicNames(settings.topic_prefix, settings.group).changelog
+    changelog = Changelog(kafka_config(settings), name, settings.changelog_start)
+    changelog.check_whole(range(cluster.counts[name]), timeout)
+    if (policy := _policy(_Admin(settings), name, timeout)) != "compact":
+        raise UnsafeChangelog(
+            f"the changelog {name} has cleanup.policy={policy}, by which the broker deletes "
+            "shoppers' states: set it with kafka-configs.sh --alter --entity-type topics "
+            f"--entity-name {name} --add-config cleanup.policy=compact"
+        )
+
+
+def _policy(admin: _Admin, name: str, timeout: float) -> str:
+    """The topic's cleanup.policy; where the user may not see it, what it should be."""
+    topic = ConfigResource(ResourceType.TOPIC, name)
+    (future,) = admin.client.describe_configs([topic], request_timeout=timeout).values()
+    try:
+        return str(future.result()["cleanup.policy"].value)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise admin.unavailable() from error
+    _log.warning("cannot see whether %s is compacted: let this user describe its configs", name)
+    return "compact"
 
 
 def check_topics(counts: Mapping[str, int], names: TopicNames) -> int:

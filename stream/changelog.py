@@ -7,21 +7,24 @@ of our own, from where it was left to its end, before the first event of the par
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Collection, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from models.errors import BrokerUnavailable, Fatal
+from models.errors import BrokerUnavailable, Fatal, UnsafeChangelog
 from stream.delivery import HOPELESS
 
 _log = logging.getLogger("weft.changelog")
 
 _READ: Final = 5_000  # records a call
 _TIMEOUT: Final = 30.0  # seconds without a record until the broker counts as gone
+
+_NO_LEADER: Final = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +38,40 @@ class Read:
 
 @dataclass(slots=True)
 class Changelog:
-    """Reads the changelog of the partitions that are held; keeps the place in each."""
+    """Reads the changelog of the partitions that are held; keeps the place in each.
+
+    ``begins`` is the offset before which records may have been deleted; None: any may.
+    """
 
     config: Mapping[str, str | int | float | bool]
     topic: str
+    begins: int | None = 0
     positions: dict[int, int] = field(default_factory=dict)
+
+    def check_whole(self, partitions: Collection[int], timeout: float = _TIMEOUT) -> None:
+        """Raises ``UnsafeChangelog`` where records were deleted that were not read yet.
+
+        Compaction never moves a partition's first offset: it is over 0 only where the broker was
+        told to delete, which it does without a look at what is newest. Blocks; raises
+        ``BrokerUnavailable``.
+        """
+        with self._consumer() as consumer:
+            self._check_whole(consumer, partitions, timeout)
 
     def read(self, partitions: Collection[int]) -> Read:
         """Reads each of ``partitions`` from the place kept, else its start, to its end.
 
-        Blocks. Raises ``BrokerUnavailable``. Changes nothing here: see ``restored``.
+        Blocks. Raises ``BrokerUnavailable``, and ``UnsafeChangelog`` as ``check_whole``. Changes
+        nothing here: see ``restored``.
         """
+        with self._consumer() as consumer:
+            self._check_whole(consumer, partitions, _TIMEOUT)
+            places = [TopicPartition(self.topic, p, self.positions.get(p, 0)) for p in partitions]
+            consumer.assign(places)
+            return _to_the_end(consumer, {place.partition: place.offset for place in places})
+
+    @contextlib.contextmanager
+    def _consumer(self) -> Iterator[Consumer]:
         consumer = Consumer(
             {
                 **self.config,
@@ -58,15 +84,30 @@ class Changelog:
             }
         )
         try:
-            places = [TopicPartition(self.topic, p, self.positions.get(p, 0)) for p in partitions]
-            consumer.assign(places)
-            return _to_the_end(consumer, {place.partition: place.offset for place in places})
+            yield consumer
         except KafkaException as error:
             if error.args[0].code() in HOPELESS:
                 raise Fatal(f"the changelog {self.topic} cannot be read: {error}") from error
             raise BrokerUnavailable(f"cannot read the changelog {self.topic}: {error}") from error
         finally:
             consumer.close()
+
+    def _check_whole(self, consumer: Consumer, partitions: Collection[int], timeout: float) -> None:
+        if self.begins is None:
+            return
+        gone = {}
+        for partition in partitions:
+            start = _start(consumer, TopicPartition(self.topic, partition), timeout)
+            if start > max(self.begins, self.positions.get(partition, 0)):
+                gone[partition] = start
+        if gone:
+            told = ", ".join(f"{start} of partition {p}" for p, start in sorted(gone.items()))
+            raise UnsafeChangelog(
+                f"the first records of the changelog {self.topic} were deleted ({told}), and "
+                "shoppers' states with them. Start with another WEFT_GROUP, which makes the states "
+                "anew from the events that are still there, or set "
+                f"WEFT_CHANGELOG_START={max(gone.values())} to go on without them"
+            )
 
     def restored(
         self, table: MutableMapping[bytes, bytes], read: Read, held: Mapping[bytes, int]
@@ -80,6 +121,20 @@ class Changelog:
                 del table[key]
         table.update(read.states)
         self.positions = dict(read.positions)
+
+
+def _start(consumer: Consumer, place: TopicPartition, timeout: float) -> int:
+    """The partition's first offset; waits for a leader, which a new topic has some ms later."""
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            start, _ = consumer.get_watermark_offsets(place, timeout=timeout)
+        except KafkaException as error:
+            if error.args[0].code() not in _NO_LEADER or time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+        else:
+            return int(start)
 
 
 def _to_the_end(consumer: Consumer, positions: dict[int, int]) -> Read:

@@ -47,7 +47,7 @@ def examine(settings: Settings, timeout: float = 10.0) -> Iterator[Finding]:
 
 
 def _broker(settings: Settings, timeout: float) -> Iterator[Finding]:
-    from stream.broker import check_topics, look
+    from stream.broker import check_changelog, check_topics, look
 
     try:
         cluster = look(settings, timeout)
@@ -69,6 +69,12 @@ def _broker(settings: Settings, timeout: float) -> Iterator[Finding]:
             "partitions", Status.OK, f"{check_topics(cluster.counts, names)}, one count for all"
         ),
     )
+
+    def changelog() -> Finding:
+        check_changelog(settings, cluster, timeout)
+        return Finding("changelog", Status.OK, "it has and keeps every state")
+
+    yield _guarded("changelog", changelog)
 
 
 def _index(settings: Settings, timeout: float) -> Finding:

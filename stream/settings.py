@@ -47,6 +47,9 @@ class Settings:
     session_timeout: float = _setting(
         10.0, "seconds until a dead worker's partitions are taken over", low=1, high=1800
     )
+    changelog_start: int = _setting(
+        0, "offset before which deleted states of the changelog are put up with", low=0, high=2**53
+    )
     security_protocol: str = _setting(
         "plaintext",
         "how to talk to the broker",
