@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 import faust
@@ -24,6 +23,7 @@ from stream.batch import Arrival, Counters
 from stream.changelog import Changelog, Read
 from stream.contracts import attempts_in
 from stream.delivery import Fence
+from stream.faust_settings import faust_settings, quieten
 from stream.intake import Gap, GapReader, OffsetWatch, Verdict
 from stream.partition import partition_of
 from stream.settings import Settings, kafka_config
@@ -32,11 +32,6 @@ from stream.topics import SHOPPER_TOPICS, TopicNames
 from stream.transport import MendedApp, Tables
 
 _log = logging.getLogger("weft.app")
-
-#: Seconds that a worker may take nothing and stay in its group: while the index or a topic is away.
-#: Past it aiokafka leaves the group, and without a poll it joins no more, for ever. Heartbeats say
-#: whether a worker lives, and its health file whether it works.
-_ANY_OUTAGE = 14 * 86_400.0
 
 
 class BatchTable(faust.Table):  # type: ignore[misc]
@@ -72,7 +67,12 @@ class ShopperApp:
         self._deriving: asyncio.Task[None] | None = None
         self.ready = asyncio.Event()
         self._revocations = 0
-        self.app = MendedApp(self._names.member, **_faust_settings(settings, partitions))
+        self.app = MendedApp(
+            self._names.member,
+            Table=BatchTable,
+            TableManager=Tables,
+            **faust_settings(settings, partitions),
+        )
         self.app.on_seek = self._on_seek
         if embedded:
             self.app.fetch_wait_ms = 10
@@ -101,7 +101,7 @@ class ShopperApp:
         )
         self.app.agent(self._source, name="shoppers")(self._intake)
         self.app.on_partitions_revoked.connect(self._on_revoked)
-        self.app.on_before_configured.connect(_quieten, weak=False)
+        self.app.on_before_configured.connect(quieten, weak=False)
 
     def attach(self, processor: ShopperProcessor, gaps: GapReader, fence: Fence) -> None:
         """Names who is fed, and what the processor delivers by; before ``start``."""
@@ -278,64 +278,3 @@ class ShopperApp:
 
     def _partition(self, key: bytes) -> int:
         return partition_of(key, self._partitions, self._settings.partitioner)
-
-
-def _faust_settings(settings: Settings, partitions: int) -> dict[str, Any]:
-    servers = ";".join(f"kafka://{server.strip()}" for server in settings.kafka.split(","))
-    return {
-        "broker": servers,
-        "broker_credentials": _credentials(settings),
-        "Table": BatchTable,
-        "TableManager": Tables,
-        "store": "memory://",
-        "datadir": Path(settings.data_dir) / "faust",
-        "value_serializer": "raw",
-        "topic_partitions": partitions,
-        "topic_replication_factor": settings.replicas,
-        "topic_disable_leader": True,
-        # start-up has created every topic and checked its partitions
-        "topic_allow_declare": False,
-        "table_standby_replicas": 0,
-        "web_enabled": False,
-        "stream_wait_empty": False,
-        "stream_buffer_maxsize": 4096,
-        "broker_max_poll_records": 2000,
-        "broker_session_timeout": settings.session_timeout,
-        # by its next heartbeat a worker hears of a rebalance, and all wait for the last to hear
-        "broker_heartbeat_interval": min(settings.session_timeout / 5, 1.0),
-        "broker_max_poll_interval": _ANY_OUTAGE,
-        "broker_commit_every": 5000,
-        "broker_commit_interval": 1.0,
-        "producer_linger": 0.02,
-    }
-
-
-def _credentials(settings: Settings) -> Any:
-    """Faust's way to say what ``stream.settings.kafka_config`` says to librdkafka."""
-    import ssl
-
-    protocol = settings.security_protocol
-    context = None
-    if protocol.endswith("ssl"):
-        context = ssl.create_default_context(cafile=settings.ssl_ca or None)
-        if settings.ssl_certificate:
-            context.load_cert_chain(
-                settings.ssl_certificate,
-                settings.ssl_key or None,
-                settings.ssl_key_password or None,
-            )
-    if protocol.startswith("sasl"):
-        return faust.SASLCredentials(
-            username=settings.sasl_username,
-            password=settings.sasl_password,
-            mechanism=settings.sasl_mechanism,
-            ssl_context=context,
-        )
-    return faust.SSLCredentials(context=context) if context else None
-
-
-def _quieten(*_: Any, **__: Any) -> None:
-    """Faust and its libraries build debug records that nobody reads: a tenth of the time."""
-    for name in list(logging.root.manager.loggerDict):
-        if name.split(".")[0] in ("faust", "mode", "aiokafka", "asyncio"):
-            logging.getLogger(name).setLevel(logging.WARNING)

@@ -25,6 +25,7 @@ from stream.backlog import Backlog
 from stream.batch import Arrival, Batch, Counters, Due
 from stream.contracts import AsOf, decode_shopper, encode_recommendation
 from stream.delivery import Delivery, Record
+from stream.derived import Derived
 from stream.partition import partition_of
 from stream.refusals import Refusals
 from stream.settings import Settings
@@ -78,8 +79,7 @@ class ShopperProcessor:
         self._refusals = Refusals(self._names, _log)
         self._table = table
         self._recommender = recommender
-        self._popularity = popularity
-        self._memory = memory
+        self._derived = Derived(popularity, memory)
         self._delivery = delivery
         self._partitions = partitions
         self._clock = clock
@@ -140,11 +140,8 @@ class ShopperProcessor:
         elif applied is Applied.ERASED:
             self.counters.erased += 1
             self._pending.forgets = True
-        elif applied is Applied.NEW and event.item_id is not None:
-            self._popularity.add(event.item_id, event.ts)
-            query = state.led_by(arrival.topic, arrival.offset, event.ts)
-            if query and self._memory is not None:
-                self._memory.add(query, event.item_id, event.ts)
+        elif applied is Applied.NEW:
+            self._derived.learn(state, arrival.topic, arrival.offset, event)
         self._pending.due[key] = Due(arrival.partition, state, event.kind.value)
 
     def _partition_of(self, key: bytes) -> int:
@@ -323,23 +320,16 @@ class ShopperProcessor:
         (popularity, query memory, backlog) from the states as they are now: with 100,000 shoppers
         that takes seconds in which no list has to wait.
         """
-        self._popularity.clear()
-        self._models.submit(self._recommender.forget)
-        if self._memory is not None:
-            self._memory.clear()
+        self._derived.clear()
         self._backlog.clear()
+        self._models.submit(self._recommender.forget)
         return self._derive(list(self._table.items()), self._epoch)
 
     async def _derive(self, states: Sequence[tuple[bytes, bytes]], epoch: int) -> None:
         for start in range(0, len(states), _DERIVED_AT_ONCE):
             for key, value in states[start : start + _DERIVED_AT_ONCE]:
                 state = loads(value)
-                for ts, _rank, _offset, _kind, item_id, _query in state.rows:
-                    if item_id is not None:
-                        self._popularity.add(item_id, ts)
-                if self._memory is not None:
-                    for query, item_id, ts in state.led():
-                        self._memory.add(query, item_id, ts)
+                self._derived.learn_all(state)
                 self._queue_if_due(key, state)
             await asyncio.sleep(0)
             if epoch != self._epoch:  # revoked meanwhile: these shoppers are another's

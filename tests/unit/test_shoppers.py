@@ -328,7 +328,7 @@ def test_what_is_derived_is_rebuilt_from_the_recovered_table() -> None:
         await wait_for(lambda: second.processor.counters.reranked == 1)
 
     drive(second, script)
-    assert second.processor._popularity.top(1)[0][0] == "i3"
+    assert second.processor._derived.popularity.top(1)[0][0] == "i3"
 
 
 def test_lists_do_not_wait_for_what_is_derived_and_no_event_is_counted_twice() -> None:
@@ -343,9 +343,9 @@ def test_lists_do_not_wait_for_what_is_derived_and_no_event_is_counted_twice() -
         derived = second.processor.recovered()
         second.send("u7", item_id="i1")
         await wait_for(lambda: bool(second.acked))
-        assert second.processor._popularity.top(2) == [("i1", 1)]
+        assert second.processor._derived.popularity.top(2) == [("i1", 1)]
         await derived
-        assert dict(second.processor._popularity.top(2)) == {"i3": 200, "i1": 1}
+        assert dict(second.processor._derived.popularity.top(2)) == {"i3": 200, "i1": 1}
 
     drive(second, script)
 
