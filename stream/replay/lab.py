@@ -42,7 +42,7 @@ class Budget:
     llm_tokens: int = 150_000
     llm_shoppers: int = 2000
     llm_layers: int = 16
-    asked: int = 2000
+    asked: int = 1000
 
 
 @dataclass(slots=True)
