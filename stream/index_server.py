@@ -204,6 +204,10 @@ class ServerIndex:
                 f"no answer from the Qdrant server ({reason}): check WEFT_QDRANT_URL, and that "
                 f"the server runs; for a private authority set WEFT_QDRANT_CA"
             ) from None
+        except (json.JSONDecodeError, UnicodeDecodeError):  # of the client, which takes it as it is
+            raise IndexUnavailable(
+                "what answers at WEFT_QDRANT_URL is not Qdrant: look at the proxy before it"
+            ) from None
         except QdrantException as error:  # it asks for patience
             raise IndexUnavailable(f"the Qdrant server is busy: {type(error).__name__}") from None
 

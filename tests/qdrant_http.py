@@ -22,11 +22,16 @@ from qdrant_client import QdrantClient, models
 
 @dataclass
 class FakeQdrant:
-    """What the server knows, and how it shall behave. ``failures`` are its next answers' codes."""
+    """What the server knows, and how it shall behave. ``failures`` are its next answers' codes.
+
+    ``spoils`` is what becomes of good answers: "cut" (the connection ends in the middle of one),
+    "drop" (it ends before), "page" (a proxy's page of HTML comes in its place).
+    """
 
     api_key: str = ""
     delay: float = 0.0
     failures: list[int] = field(default_factory=list)
+    spoils: str = ""
     words: str = "told to fail"
     sizes: list[int] = field(default_factory=list)
     waited: list[bool] = field(default_factory=list)
@@ -105,14 +110,25 @@ class _Handler(BaseHTTPRequestHandler):
             url = urlsplit(self.path)
             result = self.fake.answer(self.command, url.path, url.query, body)
             answer = {"result": result, "status": "ok", "time": 0.0}
-            self._send(200, orjson.dumps(answer, default=lambda m: m.model_dump(mode="json")))
+            self._good(orjson.dumps(answer, default=lambda m: m.model_dump(mode="json")))
 
     do_GET = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815 - http.server's names
 
-    def _send(self, status: int, body: bytes) -> None:
+    def _good(self, body: bytes) -> None:
+        match self.fake.spoils:
+            case "cut":
+                self._send(200, body[: len(body) // 2], len(body))
+            case "drop":
+                self.close_connection = True
+            case "page":
+                self._send(200, b"<html>please wait</html>")
+            case _:
+                self._send(200, body)
+
+    def _send(self, status: int, body: bytes, length: int | None = None) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(length or len(body)))
         self.end_headers()
         with contextlib.suppress(ConnectionError):  # who asked has given up
             self.wfile.write(body)
