@@ -257,4 +257,7 @@ def _not_oversized(value: bytes) -> None:
 
 def _not_ahead(ts: int, now_ms: int) -> None:
     if ts > now_ms + _DAY_MS:
-        raise InvalidField("ts is over one day ahead of the clock: is it epoch milliseconds?")
+        raise InvalidField(
+            "ts is over one day ahead of this machine's clock: is it epoch milliseconds, and is "
+            "the clock right?"
+        )
