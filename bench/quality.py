@@ -36,7 +36,7 @@ from models.retrieval import DECAY
 from models.sequence import Member, SequenceConfig, SequenceModel
 from models.training import gate
 from models.training.log import Logged, TrainingLog
-from models.training.presets import PRESETS
+from models.training.presets import PRESETS, Preset
 from models.training.questions import (
     Questions,
     Split,
@@ -146,6 +146,12 @@ def together(members: Sequence[Member], log: TrainingLog) -> SequenceModel:
     return model.eval().requires_grad_(False)
 
 
+def named(strategy: str, seeds: int = 1) -> str:
+    """A strategy's row; of more ``seeds`` searched as one."""
+    name = {"id": "ID only", "title": "title only"}.get(strategy, f"mix-up, {strategy}")
+    return name if seeds == 1 else f"{name}, {seeds} seeds as one"
+
+
 def ladder(bench: Bench, strategies: Sequence[str], seeds: int, how: SequenceTraining,
            sequence: SequenceConfig) -> tuple[list[Row], dict[str, SequenceModel]]:  # fmt: skip
     """Every strategy alone and as an ensemble of its seeds; {strategy: the ensemble}."""
@@ -157,7 +163,7 @@ def ladder(bench: Bench, strategies: Sequence[str], seeds: int, how: SequenceTra
     ensembles = {}
     for strategy in strategies:
         members = [bench.member(strategy, seed, how, sequence) for seed in range(seeds)]
-        name = {"id": "ID only", "title": "title only"}.get(strategy, f"mix-up, {strategy}")
+        name = named(strategy)
         looked = [float(gains(bench.ranked(m, validation)).mean()) for m in members]
         found = np.stack([bench.ranked(m, test) for m in members])
         rows.append(Row(name, found, float(np.mean(looked))))
@@ -172,7 +178,7 @@ def ladder(bench: Bench, strategies: Sequence[str], seeds: int, how: SequenceTra
         if seeds > 1:
             found = bench.ranked(ensembles[strategy], test)
             looked_at = float(gains(bench.ranked(ensembles[strategy], validation)).mean())
-            rows.append(Row(f"{name}, {seeds} seeds as one", found[None], looked_at))
+            rows.append(Row(named(strategy, seeds), found[None], looked_at))
     return rows, ensembles
 
 
@@ -292,6 +298,27 @@ def short(value: float) -> str:
     return f"{value:.4f}".removeprefix("0")
 
 
+def read_too(
+    bench: Bench, args: argparse.Namespace, preset: Preset, rows: Sequence[Row],
+    retriever: tuple[str, SequenceModel], bases: Sequence[str],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The ladder's ``rows`` with the LLM reader beside the ``retriever`` (its name, the model)."""
+    test = bench.split.test
+    which = np.sort(np.random.default_rng(3).permutation(len(test))[: args.llm_questions])
+    config = replace(preset.reader, **json.loads(args.reader))
+    llm = weights.smollm2("", args.data_dir, say)
+    name, model = retriever
+    part = [Row(row.name, row.ranks[:, which], row.validation) for row in rows]
+    part += with_reader(bench, model, name, config, llm, args.asked, test.take(which))
+    lines = []
+    for base in (*bases, name):
+        found = told(part, test.take(which), base)
+        title = f"With the LLM reader, {'all' if len(which) == len(test) else 'a sample'}"
+        printed(title, found, base, len(which))
+        lines += [{**line, "slice": "LLM", "gains over": base} for line in found]
+    return lines
+
+
 def beauty(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
     preset = PRESETS["standard"]
     rows, models = ladder(
@@ -302,17 +329,8 @@ def beauty(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
     lines = told(rows, test, "ID only")
     printed(f"Amazon Beauty, {bench.split.words}", lines, "ID only", len(test))
     if args.llm:
-        which = np.sort(np.random.default_rng(3).permutation(len(test))[: args.llm_questions])
-        config = replace(preset.reader, **json.loads(args.reader))
-        llm = weights.smollm2("", args.data_dir, say)
-        label = f"mix-up, {best}" + (f", {args.seeds} seeds as one" if args.seeds > 1 else "")
-        part = [Row(row.name, row.ranks[:, which], row.validation) for row in rows]
-        part += with_reader(bench, models[best], label, config, llm, args.asked, test.take(which))
-        for base in ("ID only", label):
-            found = told(part, test.take(which), base)
-            title = f"With the LLM reader, {'all' if len(which) == len(test) else 'a sample'}"
-            printed(title, found, base, len(which))
-            lines += [{**line, "slice": "LLM", "gains over": base} for line in found]
+        retriever = named(best, args.seeds), models[best]
+        lines += read_too(bench, args, preset, rows, retriever, ["ID only"])
     return lines
 
 
@@ -320,7 +338,7 @@ def shelf(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
     """A shelf that turns over: all targets, cold ones and warm ones apart."""
     strategies = args.strategies or ["id", "title", "residual"]
     preset = PRESETS["small"]
-    rows, _ = ladder(bench, strategies, args.seeds, preset.training, preset.sequence)
+    rows, models = ladder(bench, strategies, args.seeds, preset.training, preset.sequence)
     test = bench.split.test
     cold = counted(bench.log, bench.split.ends)[test.targets] == 0
     few = test.ends - test.starts < 10
@@ -337,6 +355,10 @@ def shelf(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
             title = f"{args.data.name}, {bench.split.words}: {name}"
             printed(title, found, base, int(which.sum()))
             lines += [{**line, "slice": name, "gains over": base} for line in found]
+    if args.llm:
+        best = strategies[-1]
+        retriever = named(best, args.seeds), models[best]
+        lines += read_too(bench, args, preset, rows, retriever, ["zero-shot titles", "title only"])
     return lines
 
 
