@@ -18,7 +18,7 @@ from typing import Any
 import faust
 from faust.types import TP
 
-from models.errors import RetryLater, UnequalPartitions
+from models.errors import InvalidSettings, RetryLater, UnequalPartitions
 from stream.batch import Arrival, Counters
 from stream.changelog import Changelog, Read
 from stream.contracts import attempts_in
@@ -108,8 +108,17 @@ class ShopperApp:
         self._processor, self._gaps, self._fence = processor, gaps, fence
 
     async def start(self) -> None:
-        """Connects, recovers the table and begins to feed the processor."""
-        (self._settings.data_dir / "faust").mkdir(parents=True, exist_ok=True)
+        """Connects, recovers the table and begins to feed the processor.
+
+        Raises ``InvalidSettings`` where nothing can be written to the data folder.
+        """
+        try:
+            self.app.conf.tabledir.mkdir(parents=True, exist_ok=True)  # Faust's, though unused
+        except OSError as error:
+            raise InvalidSettings(
+                f"cannot write to {self._settings.data_dir} ({error.strerror}): make room there, "
+                "or set WEFT_DATA_DIR to a folder that can be written"
+            ) from error
         self.app.finalize()
         await self.app.start()
 

@@ -181,10 +181,10 @@ class Worker:
     def _say_alive(self) -> None:
         """Touches what the health check looks at; what it says is for people."""
         file = self.settings.data_dir / "alive"
-        file.touch()
-        if self._told != self.shoppers.waits_for:
-            self._told = self.shoppers.waits_for
-            with contextlib.suppress(OSError):  # a full disk ends no worker
+        with contextlib.suppress(OSError):  # a full disk ends no worker
+            file.touch()
+            if self._told != self.shoppers.waits_for:
+                self._told = self.shoppers.waits_for
                 file.write_text(self._told)
 
     async def stop(self) -> None:
