@@ -48,7 +48,7 @@ def run(kafka: RealKafka, folder: Path, options: argparse.Namespace) -> dict[str
     changelog = TopicNames(group=GROUP).changelog
     ledger = hold(kafka.bootstrap, changelog, options.held, lambda n: shop.items[n % 50][0])
     only = frozenset(options.only.split(",")) if options.only else frozenset()
-    planned = sizes(options.minutes, options.rate, only)
+    planned = sizes(options.minutes, options.rate, only, options.dense)
     sent = records(shop, planned, options.seed)
     sender = Sender(kafka.bootstrap, sent, planned.records, planned.seconds, ledger)
     injector = Injector(kafka, setup, WORKERS, options.drain)
@@ -79,6 +79,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--rate", type=int, default=100, help="good events a second")
+    parser.add_argument("--dense", type=float, default=1.0, help="times as many faults a minute")
     parser.add_argument("--held", type=int, help="states from before the run (100000 from 5 min)")
     parser.add_argument("--session-timeout", type=float, default=6.0)
     parser.add_argument("--drain", type=float, default=300.0, help="seconds for what is left")

@@ -100,13 +100,18 @@ class Sizes:
         return round(self.seconds * self.rate) + self.bad
 
 
-def sizes(minutes: float, rate: int, only: frozenset[str] = frozenset()) -> Sizes:
-    """What a run of ``minutes`` holds; ``only`` names the counts that are not 0, none: all."""
+def sizes(
+    minutes: float, rate: int, only: frozenset[str] = frozenset(), dense: float = 1.0
+) -> Sizes:
+    """What a run of ``minutes`` holds, ``dense`` times as many faults as usual.
+
+    ``only`` names the counts that are not 0, none: all.
+    """
 
     def scaled(ten: int, sixty: int) -> int:
         if minutes <= 10:
-            return max(1, round(ten * minutes / 10))
-        return round(ten + (sixty - ten) * (minutes - 10) / 50)
+            return max(1, round(dense * ten * minutes / 10))
+        return round(dense * (ten + (sixty - ten) * (minutes - 10) / 50))
 
     counts = {n: scaled(*pair) if not only or n in only else 0 for n, pair in _SCALE.items()}
     bad = scaled(*_BAD) if not only or "bad" in only else 0
