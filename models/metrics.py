@@ -27,7 +27,7 @@ Ints = NDArray[np.int64]
 KS: Final = (5, 10, 20, 100)
 #: The head: the most popular items, this share of the catalogue.
 HEAD: Final = 0.2
-_TITLES: Final = 256  # lists whose title vectors are held at once
+_TITLES: Final = 1024  # lists whose title vectors are held at once
 
 
 def accuracy(ranks: Values, offsets: Ints, ks: Sequence[int] = KS) -> dict[str, Values]:
@@ -137,18 +137,28 @@ def _diversity(lists: Ints, titles: NDArray[np.floating], ks: Sequence[int]) -> 
     The opposite of intra-list similarity (Ziegler et al. 2005, doi 10.1145/1060745.1060754). An
     item without a title vector is in no pair; NaN where there is no pair.
     """
+    from torch import float64, from_numpy, zeros  # heavy, and a list's places need none of it
+    from torch.linalg import vector_norm
+    from torch.nn.functional import embedding_bag
+
     told = {k: np.full(len(lists), np.nan) for k in ks}
     for start in range(0, len(lists), _TITLES):
         some = lists[start : start + _TITLES]
-        vectors = titles[some].astype(np.float32)
-        vectors[some == 0] = 0
-        lengths = np.linalg.norm(vectors, axis=2, keepdims=True)
+        rows, places = np.unique(some, return_inverse=True)  # each title is scaled once
+        vectors = titles[rows].astype(np.float32)
+        vectors[rows == 0] = 0
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors /= np.maximum(lengths, np.finfo(np.float32).tiny)
-        there = lengths[:, :, 0] > 0
-        for k in ks:
+        places = places.reshape(some.shape)
+        there = (lengths[:, 0] > 0)[places]
+        summed, before = zeros(len(some), vectors.shape[1]), 0
+        for k in sorted(ks):
+            if (part := np.ascontiguousarray(places[:, before:k])).size:
+                summed += embedding_bag(from_numpy(part), from_numpy(vectors), mode="sum")
+            before = k
             m = there[:, :k].sum(axis=1)
             # |sum of m unit vectors| squared is m and twice the cosines of all pairs
-            length = (vectors[:, :k].sum(axis=1, dtype=np.float64) ** 2).sum(axis=1)
+            length = vector_norm(summed, dim=1, dtype=float64).numpy() ** 2
             cosine = (length - m) / np.maximum(m * (m - 1), 1)
             told[k][start : start + _TITLES] = np.where(m > 1, 1 - cosine, np.nan)
     return told

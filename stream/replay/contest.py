@@ -62,10 +62,7 @@ def _contenders(
     first = measured[[each.name for each in asked].index(reference)]
     told = []
     for each, found in zip(asked, measured, strict=True):
-        own, gained, slices = measure.split(
-            measure.intervals(found.sums, request.seed),
-            measure.gains(found.sums, first.sums, request.seed), found.sums,
-        )  # fmt: skip
+        own, gained, slices = measure.measured(found.sums, first.sums, request.seed)
         own |= {name: Interval(value, value, value) for name, value in found.overall.items()}
         own = {name: value for name, value in own.items() if math.isfinite(value.mean)}
         ms = each.answers.ms[np.isfinite(each.answers.ms)]

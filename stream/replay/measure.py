@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -29,6 +30,7 @@ _YOUNG, _WARM = 1, 5
 _SOME, _MANY = 5, 20
 _CATEGORIES: Final = 8  # the most asked ones are slices
 
+Told = dict[str, Interval]
 Masks = Mapping[tuple[str, str], NDArray[np.bool_]]
 """By (what it is cut by, name): of questions (q,), or of targets (t,)."""
 
@@ -60,7 +62,7 @@ class Measured:
     ties: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Measure:
     """What every contender of a replay is measured by."""
 
@@ -69,12 +71,11 @@ class Measure:
 
     def of(self, answers: Answers) -> Measured:
         """Reads all answers, block by block."""
-        baskets, groups = self.asked.baskets, self.groups()
-        counts = self.learnt()
+        baskets, groups, counts = self.asked.baskets, self.groups, self.learnt
         sums = Sums(int(groups.max(initial=0)) + 1)
         exposure = Exposure(counts, KS)
         headline = {name: np.zeros(len(baskets), np.float32) for name in HEADLINE}
-        masks, ages = self.of_questions(), self.of_targets(counts)
+        masks, ages = self.of_questions, self.of_targets
         for start in range(0, len(baskets), _BLOCK):
             end = min(start + _BLOCK, len(baskets))
             first, last = baskets.offsets[start], baskets.offsets[end]
@@ -96,6 +97,7 @@ class Measure:
             self._by_target(sums, some, ranks, offsets, ages, first)
         return Measured(sums, exposure.told(), headline, float(answers.tied.mean()))
 
+    @cached_property
     def groups(self) -> NDArray[np.int64]:
         """The group of each question (q,), by its shopper."""
         shoppers = self.asked.baskets.shoppers
@@ -103,12 +105,14 @@ class Measure:
             return (self.log.users[shoppers] % np.uint64(GROUPS)).astype(np.int64)
         return np.unique(shoppers, return_inverse=True)[1].astype(np.int64)
 
+    @cached_property
     def learnt(self) -> NDArray[np.int64]:
         """Events (n + 1,) of each item that could be learnt from."""
         from models.training.sequence import counted
 
         return counted(self.log, self.asked.ends).astype(np.int64)
 
+    @cached_property
     def of_questions(self) -> Masks:
         """Slices by the shopper's events, and by whether a search came just before."""
         baskets, items = self.asked.baskets, self.log.items
@@ -131,9 +135,10 @@ class Measure:
             }
         return {name: mask for name, mask in named.items() if mask.any()}
 
-    def of_targets(self, counts: NDArray[np.int64]) -> Masks:
+    @cached_property
+    def of_targets(self) -> Masks:
         """Slices by the target's age in events that could be learnt from, and by its category."""
-        targets = self.asked.baskets.targets
+        targets, counts = self.asked.baskets.targets, self.learnt
         seen = counts[targets]
         named = {
             ("item's age", "cold (no event learnt)"): seen < _YOUNG,
@@ -188,39 +193,32 @@ class Measure:
                     sums.add(f"cold recall@{k}", groups[questions], found[f"Recall@{k}"])
 
 
-def intervals(sums: Sums, seed: int) -> dict[str, Interval]:
-    """Every metric's mean and interval."""
+def measured(sums: Sums, reference: Sums, seed: int) -> tuple[Told, Told, tuple[Slice, ...]]:
+    """A contender's metrics, their HEADLINE's paired gains over the reference, and its slices.
+
+    Gains are over the same questions: all, and those of each slice.
+    """
     names = list(sums.sums)
-    told = bootstrap_sums(
-        np.stack([sums.sums[n] for n in names], axis=1),
-        np.stack([sums.counts[n] for n in names], axis=1), seed,
-    )  # fmt: skip
-    return dict(zip(names, told, strict=True))
-
-
-def gains(new: Sums, old: Sums, seed: int) -> dict[str, Interval]:
-    """The paired differences of HEADLINE, over the same questions: all, and those of each slice."""
-    names = [name for name in new.sums if name.rpartition("|")[2] in HEADLINE]
-    differences = np.stack([new.sums[n] - old.sums[n] for n in names], axis=1)
-    counts = np.stack([new.counts[n] for n in names], axis=1)
-    return dict(zip(names, bootstrap_sums(differences, counts, seed), strict=True))
-
-
-def split(
-    told: Mapping[str, Interval], gained: Mapping[str, Interval], sums: Sums
-) -> tuple[dict[str, Interval], dict[str, Interval], tuple[Slice, ...]]:
-    """A contender's own metrics and gains, and its slices with theirs."""
-    own, whole = (
-        {name: value for name, value in some.items() if "|" not in name} for some in (told, gained)
-    )
-    cuts = dict.fromkeys(tuple(name.split("|")[:2]) for name in told if "|" in name)
+    paired = [name for name in names if name.rpartition("|")[2] in HEADLINE]
+    columns = [sums.sums[name] for name in names]
+    columns += [sums.sums[name] - reference.sums[name] for name in paired]
+    counts = [sums.counts[name] for name in (*names, *paired)]
+    # all by one call: to draw costs as much as to sum
+    found = bootstrap_sums(np.stack(columns, axis=1), np.stack(counts, axis=1), seed)
+    told = dict(zip(names, found[: len(names)], strict=True))
+    gained = dict(zip(paired, found[len(names) :], strict=True))
     slices = []
-    for of, which in cuts:
+    for of, which in dict.fromkeys(tuple(name.split("|")[:2]) for name in names if "|" in name):
         keys = {name: _key(of, which, name) for name in HEADLINE}
         metrics, gains = ({n: some[key] for n, key in keys.items()} for some in (told, gained))
         questions = int(sums.counts[keys[HEADLINE[0]]].sum())
         slices.append(Slice(of, which, questions, metrics, gains))
-    return own, whole, tuple(slices)
+    return _whole(told), _whole(gained), tuple(slices)
+
+
+def _whole(told: Told) -> Told:
+    """Without those of slices."""
+    return {name: value for name, value in told.items() if "|" not in name}
 
 
 def _key(of: str, which: str, name: str) -> str:
