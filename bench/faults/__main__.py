@@ -36,7 +36,7 @@ from tests.kafka import RealKafka, real_kafka
 
 GROUP = "faults"
 WORKERS = 2
-KINDS = ("kills", "rebalances", "zombies", "broker", "index", "bad")
+KINDS = ("kills", "rebalances", "zombies", "broker", "index", "bundles", "bad")
 
 
 def run(kafka: RealKafka, folder: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from bench.faults.checker import TOPICS
 from bench.faults.schedule import KILL_POINTS, KILLS, PARTITIONS, Fault, FaultKind
 from bench.faults.sender import Sender
+from bench.faults.worker import BUNDLES
 from bench.faults.workers import Setup, Worker
 from tests.kafka import RealKafka
 
@@ -117,6 +118,9 @@ class Injector:
                 fails = fault.kind is FaultKind.INDEX_FAILS
                 self._switch.write_text("fail" if fails else "slow")
                 end = self._index_is_well
+            case FaultKind.BUNDLE:
+                switched = sum(each.kind is FaultKind.BUNDLE for each in self.done) + 1
+                (self._setup.folder / "bundle").write_text(BUNDLES[switched % len(BUNDLES)])
         self.done.append(done)
         _say(f"{fault.at:6.1f} s: {done.kind}, {fault.lasts:.1f} s")
         self._end_later(done, fault.lasts, end)

@@ -34,6 +34,8 @@ def figures(injector: Injector, verdict: Verdict, lists: Lists) -> dict[str, Any
         "rebalances": sum(t["what"] == "left" for t in told[-1]),
         "assignments": sum(t["what"] == "ready" for lines in told for t in lines),
         "zombies": _count(injector.done, FaultKind.ZOMBIE),
+        "bundles_switched": _count(injector.done, FaultKind.BUNDLE),
+        "lists_by_space": dict(lists.models),
         "outages": len(outages),
         "broker_outages": _count(injector.done, *_BROKER),
         "index_outages": _count(injector.done, *_INDEX),
@@ -63,6 +65,7 @@ def table(found: dict[str, Any]) -> str:
         ("rebalances (a worker joins, and leaves)", f["rebalances"]),
         ("workers stopped past the session timeout", f["zombies"]),
         ("broker outages / index outages", f"{f['broker_outages']} / {f['index_outages']}"),
+        ("bundles switched (lists by each)", _switched(f)),
         ("times that a worker was given partitions", f["assignments"]),
         ("shoppers with events / held from before", f"{f['shoppers']:,} / {f['held']:,}"),
         ("events in", f"{f['events']:,}"),
@@ -89,6 +92,11 @@ def table(found: dict[str, Any]) -> str:
 
 def _of(found: dict[str, Any], name: str, kind: str) -> str:
     return f"{found[name]} ({found[f'overwritten_{kind}']})"
+
+
+def _switched(found: dict[str, Any]) -> str:
+    counts = " + ".join(f"{count:,}" for count in found["lists_by_space"].values())
+    return f"{found['bundles_switched']} ({counts})"
 
 
 def _pair(found: dict[str, Any], name: str) -> str:

@@ -24,6 +24,7 @@ _SCALE: Final = {
     "broker": (1, 5),
     "index": (1, 5),
     "zombies": (2, 8),
+    "bundles": (2, 8),
 }
 _BAD: Final = (10_000, 100_000)
 
@@ -43,6 +44,7 @@ class FaultKind(StrEnum):
     BROKER_GONE = "broker gone"  # SIGKILL, and the start some seconds later
     INDEX_FAILS = "index fails"
     INDEX_SLOW = "index slow"  # each call takes a second
+    BUNDLE = "bundle switched"  # each worker goes over to another space and index, in the middle
 
 
 #: The kills that a worker carries out itself, at that point of its next delivery.
@@ -86,6 +88,7 @@ class Sizes:
     broker: int
     index: int
     zombies: int
+    bundles: int
     bad: int
     rate: int  # good events a second
 
@@ -128,6 +131,7 @@ def faults(planned: Sizes, seed: int, session_timeout: float, workers: int) -> l
     kinds += [both[(n + seed) % 2] for n in range(planned.broker)]
     both = (FaultKind.INDEX_FAILS, FaultKind.INDEX_SLOW)
     kinds += [both[(n + seed) % 2] for n in range(planned.index)]
+    kinds += [FaultKind.BUNDLE] * planned.bundles
     rng.shuffle(kinds)
     slot = (planned.seconds - 2.0) / max(1, len(kinds))
     return [

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from bench.faults.checker import Kept, Source, reach_of_list, reach_of_state
@@ -57,6 +59,7 @@ class Lists:
     """The newest list of each shopper, and when lists of each partition were made (epoch s)."""
 
     kept: Kept = field(default_factory=Kept)
+    models: Counter[str] = field(default_factory=Counter)  # lists by the space that made them
     times: list[list[float]] = field(default_factory=lambda: [[] for _ in range(PARTITIONS)])
 
     def again_after(self, at: float) -> float | None:
@@ -73,6 +76,8 @@ def lists(bootstrap: str) -> Lists:
         key, value = message.key(), message.value()
         found.kept.put(key, value, reach_of_list(key, value))
         found.times[message.partition()].append(message.timestamp()[1] / 1000)
+        if value is not None:
+            found.models[orjson.loads(value)["model"]] += 1
     return found
 
 

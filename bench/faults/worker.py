@@ -4,9 +4,9 @@
     python -m bench.faults.worker BOOTSTRAP GROUP FOLDER NAME SESSION_TIMEOUT BUG
 
 FOLDER holds ``items.json`` and, while the index is to fail or to be slow, a file ``index`` with
-that word in it; while NAME is to be killed in its delivery, a file ``NAME.kill`` with the point
-(``bench.faults.kill_points``). What happens is told in FOLDER/NAME.jsonl, an object a line.
-SIGTERM leaves.
+that word in it; ``bundle`` says which one is to serve. While NAME is to be killed in its delivery,
+``NAME.kill`` has the point (``bench.faults.kill_points``). What happens is told in
+FOLDER/NAME.jsonl, an object a line. SIGTERM leaves.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from bench.faults import kill_points
 from bench.faults.bugs import BUGS
@@ -33,8 +34,12 @@ from stream import settings as weft_settings
 from stream.app import ShopperApp
 from stream.delivery import KafkaDelivery
 from stream.intake import KafkaGapReader
+from stream.serving import Live, Serving
 from stream.settings import Settings, kafka_config
 from stream.shoppers import ShopperProcessor
+
+#: Stand-ins for two bundles, by the dimension of their vectors.
+BUNDLES: Final = ("64", "32")
 
 
 class SwitchedIndex(MemoryIndex):
@@ -66,14 +71,36 @@ class SwitchedIndex(MemoryIndex):
         time.sleep(1.0)
 
 
-def recommender(folder: Path, popularity: Popularity) -> Recommender:
-    """The recommender on the fakes, over the items of ``folder``."""
-    encoder = HashEncoder()
+def serving(folder: Path, popularity: Popularity, bundle: str) -> Serving:
+    """The fakes over the items of ``folder``; ``bundle`` is the dimension of their vectors, so that
+    vectors of two bundles in one batch would fail.
+    """
+    encoder = HashEncoder(int(bundle))
     index = SwitchedIndex(folder / "index")
     rows = json.loads((folder / "items.json").read_text())
     items = [Item(item_id, title or item_id, 1_000_000_000_000) for item_id, title in rows]
     index.upsert(items, list(encoder.encode([item.text for item in items])))
-    return Recommender(index, ZeroShotSpace(encoder), popularity, None, 0.0, 10, 20)
+    space = ZeroShotSpace(encoder)
+    made = Recommender(index, space, popularity, None, 0.0, 10, 20)
+    return Serving(bundle, space.label, None, space, index, made, 0.0)  # type: ignore[arg-type]
+
+
+def wished(folder: Path) -> str:
+    """The bundle that is to serve."""
+    try:
+        return (folder / "bundle").read_text() or BUNDLES[0]
+    except FileNotFoundError:
+        return BUNDLES[0]
+
+
+async def follow(live: Live, folder: Path, popularity: Popularity, told: Told) -> None:
+    """Switches to the bundle that is wished for, beside the batches; until cancelled."""
+    while True:
+        if (bundle := wished(folder)) != live.current.bundle:
+            other = await asyncio.to_thread(serving, folder, popularity, bundle)
+            await asyncio.to_thread(live.switch, other)
+            told("switched", bundle=bundle)
+        await asyncio.sleep(0.1)
 
 
 class Told:
@@ -105,21 +132,24 @@ async def serve(settings: Settings, folder: Path, name: str) -> int:
     popularity = Popularity(7)
     app = ShopperApp(settings, partitions=4)
     delivery = KafkaDelivery(kafka_config(settings), settings.partitioner)
-    processor = ShopperProcessor(
-        settings, app.table, recommender(folder, popularity), popularity, delivery, 4
-    )
+    live = Live(serving(folder, popularity, wished(folder)))
+    processor = ShopperProcessor(settings, app.table, live, popularity, delivery, 4)
     app.attach(processor, KafkaGapReader(kafka_config(settings)), delivery)
     told = Told(folder / f"{name}.jsonl")
     leave = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave.set)
-    serving = asyncio.create_task(processor.run())
-    telling = asyncio.create_task(tell(app, processor, told))
+    running = asyncio.create_task(processor.run())
+    beside = [
+        asyncio.create_task(tell(app, processor, told)),
+        asyncio.create_task(follow(live, folder, popularity, told)),
+    ]
     await app.start()
     told("started")
-    while not (serving.done() or leave.is_set()) and app.crashed() is None:
+    while not (running.done() or leave.is_set()) and app.crashed() is None:
         await asyncio.sleep(0.1)
-    print("ended", app.crashed(), serving, flush=True)
-    telling.cancel()
+    print("ended", app.crashed(), running, flush=True)
+    for task in beside:
+        task.cancel()
     if leave.is_set():
         await app.stop()
         told("left")

@@ -32,7 +32,7 @@ def test_nothing_is_lost_doubled_or_stale_after_a_minute_of_every_fault(tmp_path
     assert found["sound"], found["examples"]
     wrong = ("lost", "duplicated", "wrong_states", "stale", "letters_missing", "letters_unexpected")
     assert {name: found[name] for name in wrong} == dict.fromkeys(wrong, 0)
-    done = ("kills", "zombies", "broker_outages", "index_outages")
+    done = ("kills", "zombies", "broker_outages", "index_outages", "bundles_switched")
     assert all(found[name] >= 1 for name in done), found
     assert found["events"] == 60 * 60
     assert found["letters_expected"] == 1000

@@ -9,7 +9,7 @@ import pytest
 
 from bench.faults.actions import Action, actions, invented
 from bench.faults.checker import Kept, Ledger, Verdict, check, reach_of_list, reach_of_state
-from bench.faults.schedule import KILLS, FaultKind, Sent, faults, records, sizes
+from bench.faults.schedule import KILL_POINTS, KILLS, FaultKind, Sent, faults, records, sizes
 from models.errors import BadMessage
 from stream.contracts import EventKind, decode_shopper
 
@@ -169,7 +169,9 @@ def test_a_run_of_ten_and_one_of_sixty_minutes_hold_what_the_promise_names() -> 
     kinds = [fault.kind for fault in faults(ten, 1, 6.0, 2)]
     assert sum(kind in KILLS for kind in kinds) == 12
     assert kinds.count(FaultKind.ZOMBIE) == 2
-    assert len(kinds) == 12 + 5 + 1 + 1 + 2
+    assert kinds.count(FaultKind.BUNDLE) == 2
+    assert set(KILL_POINTS) < set(kinds)
+    assert len(kinds) == 12 + 5 + 1 + 1 + 2 + 2
 
 
 def test_every_bad_message_is_refused_and_every_good_one_taken() -> None:
