@@ -13,9 +13,9 @@ import pytest
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from models.errors import BrokerUnavailable
-from stream.app import _credentials
 from stream.broker import ensure_topics, look
 from stream.delivery import Record
+from stream.faust_settings import _credentials
 from stream.publish import Entry, Publisher
 from stream.settings import Settings
 from tests.kafka import free_ports, real_kafka, why_missing

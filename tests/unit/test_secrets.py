@@ -15,10 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from models.errors import BrokerUnavailable, InvalidSettings
-from stream.app import _credentials
 from stream.broker import look
 from stream.cli import cli
 from stream.doctor import examine
+from stream.faust_settings import _credentials
 from stream.settings import Settings, describe, load
 from tests.kafka import free_ports
 
