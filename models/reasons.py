@@ -57,8 +57,10 @@ def grounded(
 
 def _nearest(vectors: Sequence[FloatArray], known: Signals) -> list[int]:
     """For each of ``vectors`` (d,) the position of its nearest signal; of equals the newest."""
-    cosines = np.stack(vectors) @ known.vectors[::-1].T  # (n, k), the newest signal first
-    return [len(known.steps) - 1 - int(column) for column in np.argmax(cosines, axis=1)]
+    # (n, k); BLAS takes no reversed matrix, and may sum equal vectors in two ways
+    cosines = np.round(np.stack(vectors) @ known.vectors.T, 6)
+    newest = np.argmax(cosines[:, ::-1], axis=1)
+    return [len(known.steps) - 1 - int(column) for column in newest]
 
 
 def _because(step: Step, is_query: bool, item_id: str, stored: Mapping[str, Stored]) -> str:
