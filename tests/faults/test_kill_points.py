@@ -12,12 +12,14 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from bench.faults import topics
-from bench.faults.actions import invented
+from bench.faults.actions import Action, invented
+from bench.faults.checker import Kept, Ledger, check
 from bench.faults.kill_points import KillPoint
 from bench.faults.schedule import PARTITIONER, PARTITIONS
 from bench.faults.sender import producer
 from bench.faults.workers import Setup, Worker
 from stream.broker import ensure_topics
+from stream.contracts import EventKind
 from stream.partition import partition_of
 from stream.settings import load
 from stream.state import ShopperState, loads
@@ -30,7 +32,7 @@ pytestmark = [
     pytest.mark.skipif(bool(why_missing()), reason=why_missing() or ""),
 ]
 
-GROUP = "points"
+GROUP, TS = "points", 1_700_000_000_000
 SHOPPERS = {
     partition: next(
         f"u{n}" for n in range(99) if partition_of(b"u%d" % n, PARTITIONS, PARTITIONER) == partition
@@ -42,18 +44,18 @@ SHOPPERS = {
 class Bench:
     """One worker on a broker of its own, and what its topics hold."""
 
-    def __init__(self, kafka: RealKafka, folder: Path) -> None:
+    def __init__(self, kafka: RealKafka, folder: Path, bug: str = "none") -> None:
         self.kafka, self.slow = kafka, folder / "index"
         (folder / "items.json").write_text(orjson.dumps(invented().items).decode())
         ensure_topics(load({}, kafka=kafka.bootstrap, group=GROUP))
-        self.worker = Worker(Setup(kafka.bootstrap, GROUP, folder, 1.5, "none"), "worker")
+        self.worker = Worker(Setup(kafka.bootstrap, GROUP, folder, 1.5, bug), "worker")
         self.sender = producer(kafka.bootstrap)
         self.sent = dict.fromkeys(SHOPPERS, 0)
 
     def click(self, *partitions: int) -> None:
         """One click of the shopper of each partition, all within one batch's wait."""
         for partition in partitions:
-            row = {"user_id": SHOPPERS[partition], "ts": 1_700_000_000_000, "item_id": "i1"}
+            row = {"user_id": SHOPPERS[partition], "ts": TS, "item_id": "i1"}
             self.sender.produce("clicks", orjson.dumps(row), row["user_id"])
             self.sent[partition] += 1
         self.sender.flush(10)
@@ -120,9 +122,10 @@ def until(reached: Callable[[], bool], patience: float = 30.0) -> None:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """Its parameter is a deliberate bug's name."""
     with real_kafka() as kafka:
-        bench = Bench(kafka, tmp_path)
+        bench = Bench(kafka, tmp_path, getattr(request, "param", "none"))
         try:
             yield bench
         finally:
@@ -161,3 +164,22 @@ def test_a_worker_killed_between_two_deliveries_leaves_all_or_nothing_of_a_parti
         assert (seen[1], seen[2]) == (2, 3)
     bench.restarted()
     until(lambda: bench.again() >= 1)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("bench", ["offset-not-stored"], indirect=True)
+def test_the_checker_finds_that_a_state_without_its_offset_takes_a_record_twice(
+    bench: Bench,
+) -> None:
+    ledger = Ledger()
+    ledger.landed(Action(EventKind.CLICK, SHOPPERS[0], TS, "i1"), "clicks", 0)
+
+    def duplicated() -> int:
+        states = topics.states(bench.kafka.bootstrap, TopicNames(group=GROUP).changelog)
+        return check(ledger, states, Kept(), ()).duplicated
+
+    bench.worker.start()
+    bench.killed(KillPoint.AFTER_COMMIT, 0)
+    assert duplicated() == 0
+    bench.worker.start()
+    until(lambda: duplicated() == 1)
