@@ -62,15 +62,7 @@ def assemble(
     ``index_folder`` is the embedded index's, by default one in the data folder; ``bundle`` the
     one to serve, None for the zero-shot space. Raises ``Fatal`` errors that say what is missing.
     """
-    from models.encoder import load_encoder
-
-    encoder = CachedEncoder(
-        load_encoder(
-            settings.encoder, settings.data_dir, settings.threads, say, settings.encoder_type
-        ),
-        settings.data_dir / "vectors.sqlite",
-        say,
-    )
+    encoder = cached_encoder(settings, say)
     popularity = Popularity(settings.popularity_days)
     memory = QueryMemory(encoder)
     try:
@@ -81,6 +73,16 @@ def assemble(
         encoder.close()
         raise
     return Parts(encoder, popularity, Live(first), memory)
+
+
+def cached_encoder(settings: Settings, say: Say) -> CachedEncoder:
+    """The title encoder behind the data folder's vector cache. Raises ``MissingWeights``."""
+    from models.encoder import load_encoder
+
+    encoder = load_encoder(
+        settings.encoder, settings.data_dir, settings.threads, say, settings.encoder_type
+    )
+    return CachedEncoder(encoder, settings.data_dir / "vectors.sqlite", say)
 
 
 def load_serving(

@@ -174,9 +174,8 @@ def _prepared(options: dict[str, Any]) -> tuple[Request, Any, Callable[[str], No
     import shlex
     import sys
 
-    from models.encoder import load_encoder
-    from models.vectors import CachedEncoder
     from stream import settings
+    from stream.assemble import cached_encoder
     from stream.cli.progress import Paces
     from stream.replay.prepare import Request
 
@@ -190,8 +189,4 @@ def _prepared(options: dict[str, Any]) -> tuple[Request, Any, Callable[[str], No
         seed=options["seed"], command=shlex.join(["weft", *sys.argv[1:]]),
     )  # fmt: skip
     request.report.mkdir(parents=True, exist_ok=True)
-    encoder = CachedEncoder(
-        load_encoder(chosen.encoder, chosen.data_dir, chosen.threads, say, chosen.encoder_type),
-        chosen.data_dir / "vectors.sqlite", say,
-    )  # fmt: skip
-    return request, encoder, say, Paces()
+    return request, cached_encoder(chosen, say), say, Paces()

@@ -88,9 +88,8 @@ def _replay(*, as_json: bool, **options: Any) -> None:
     import sys
     from dataclasses import asdict
 
-    from models.encoder import load_encoder
-    from models.vectors import CachedEncoder
     from stream import settings
+    from stream.assemble import cached_encoder
     from stream.cli.moments import moment
     from stream.cli.progress import Paces
     from stream.columns import EVENTS, PRODUCTS, column_map
@@ -109,12 +108,8 @@ def _replay(*, as_json: bool, **options: Any) -> None:
         column_map(options["columns"], EVENTS), column_map(options["catalog_columns"], PRODUCTS),
     )  # fmt: skip
     request.report.mkdir(parents=True, exist_ok=True)
-    encoder = CachedEncoder(
-        load_encoder(chosen.encoder, chosen.data_dir, chosen.threads, _say, chosen.encoder_type),
-        chosen.data_dir / "vectors.sqlite", _say,
-    )  # fmt: skip
     with Paces() as paces:
-        result = replay(request, encoder, _say, paces)
+        result = replay(request, cached_encoder(chosen, _say), _say, paces)
     if as_json:
         click.echo(json.dumps(asdict(result)))
     else:

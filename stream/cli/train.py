@@ -83,10 +83,9 @@ def command(events: Path, catalog: Path, out: Path, **options: Any) -> None:
     import torch
 
     from models import weights
-    from models.encoder import load_encoder
     from models.training.run import Request, train
-    from models.vectors import CachedEncoder
     from stream import settings
+    from stream.assemble import cached_encoder
     from stream.cli.moments import moment
     from stream.cli.progress import Bars, report_aside
     from stream.columns import EVENTS, PRODUCTS, column_map
@@ -104,11 +103,7 @@ def command(events: Path, catalog: Path, out: Path, **options: Any) -> None:
         catalog, events, report_aside, products, column_map(options["columns"], EVENTS),
         moment(options["until"]), held_out,
     )  # fmt: skip
-    encoder = CachedEncoder(
-        load_encoder(chosen.encoder, chosen.data_dir, chosen.threads, _say, chosen.encoder_type),
-        chosen.data_dir / "vectors.sqlite",
-        _say,
-    )
+    encoder = cached_encoder(chosen, _say)
     llm = None if options["no_llm"] else weights.smollm2(chosen.llm, chosen.data_dir, _say)
     request = Request(
         preset=_preset(options),

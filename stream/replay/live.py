@@ -13,7 +13,7 @@ from typing import Final
 
 from models.bundle import read_manifest
 from models.making import Say
-from stream.assemble import assemble
+from stream.assemble import assemble, cached_encoder
 from stream.broker import EmbeddedBroker
 from stream.replay import protocols
 from stream.replay.answers import KEPT, Answers
@@ -68,17 +68,11 @@ def settings_of(request: Request, live: Live) -> Settings:
 
 def _apart(request: Request, live: Live, job: int) -> None:
     """One job in a process of its own."""
-    from models.encoder import load_encoder
-    from models.vectors import CachedEncoder
-
-    settings = request.settings
-    encoder = CachedEncoder(
-        load_encoder(settings.encoder, settings.data_dir, 1, _quiet, settings.encoder_type),
-        settings.data_dir / "vectors.sqlite", _quiet,
-    )  # fmt: skip
+    settings = replace(request.settings, threads=request.settings.threads or 1)
+    encoder = cached_encoder(settings, _quiet)
     prepared = prepare(request, encoder, _quiet)
     encoder.close()
-    request = replace(request, settings=replace(settings, threads=settings.threads or 1))
+    request = replace(request, settings=settings)
     _job(request, live, prepared, job, _quiet, lambda _done, _all: None)
 
 
