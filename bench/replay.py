@@ -18,17 +18,15 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from models.domain import History, Recommendation
-from models.encoder import load_encoder
 from models.ports import Deadline
-from models.vectors import CachedEncoder
-from stream.assemble import Parts, assemble
+from stream.assemble import Parts, assemble, cached_encoder
 from stream.bundles import SHIPPED
 from stream.replay.answers import KEPT, Answers
 from stream.replay.baskets import Baskets
@@ -42,6 +40,25 @@ from stream.sample_files import write
 from stream.settings import load
 
 REPORTED = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Seconds by the clock, and of the CPU: where others work on the machine these say more."""
+
+    seconds: float = 0.0
+    cpu: float = 0.0
+
+    @classmethod
+    def so_far(cls) -> Spent:
+        """Of this process, all its threads."""
+        return cls(time.perf_counter(), time.process_time())
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(self.seconds + other.seconds, self.cpu + other.cpu)
+
+    def __sub__(self, other: Spent) -> Spent:
+        return Spent(self.seconds - other.seconds, self.cpu - other.cpu)
 
 
 class Recorded:
@@ -61,21 +78,21 @@ class Recorded:
 
 
 class TimedReranker:
-    """A reranker with the seconds inside it."""
+    """A reranker with what was spent inside it."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
-        self.seconds = 0.0
+        self.spent = Spent()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
     def score(self, requests: Any, deadline: Deadline) -> Any:
-        began = time.perf_counter()
+        began = Spent.so_far()
         try:
             return self.inner.score(requests, deadline)
         finally:
-            self.seconds += time.perf_counter() - began
+            self.spent += Spent.so_far() - began
 
 
 def request_of(folder: Path, shoppers: int, llm: bool) -> Request:
@@ -89,20 +106,15 @@ def request_of(folder: Path, shoppers: int, llm: bool) -> Request:
 
 
 def prepared_of(request: Request) -> Prepared:
-    settings = request.settings
-    encoder = CachedEncoder(
-        load_encoder(settings.encoder, settings.data_dir, settings.threads, print,
-                     settings.encoder_type),
-        settings.data_dir / "vectors.sqlite", print,
-    )  # fmt: skip
+    encoder = cached_encoder(request.settings, print)
     try:
         return prepare(request, encoder, print)
     finally:
         encoder.close()
 
 
-async def replayed(request: Request, prepared: Prepared, parts: Parts, folder: Path) -> float:
-    """Seconds from the first event to the last list; products are in before."""
+async def replayed(request: Request, prepared: Prepared, parts: Parts, folder: Path) -> Spent:
+    """From the first event to the last list; products are in before."""
     rows = {item_id: row for row, item_id in enumerate(prepared.log.item_ids, 1)}
     store = Store(folder / "store.sqlite")
     stage = InProcess(request.settings, parts, store, rows)
@@ -110,18 +122,18 @@ async def replayed(request: Request, prepared: Prepared, parts: Parts, folder: P
     answers = Answers(folder / "answers", asked.baskets)
     await stage.enter([entry.record for entry in prepared.products], asked.until)
     plan = Plan(prepared.spool, prepared.log, asked.baskets, (), asked.until, 256)
-    began = time.perf_counter()
+    began = Spent.so_far()
     await Driver(plan, stage, answers, lambda _place: None, lambda _done, _all: None).run()
-    seconds = time.perf_counter() - began
+    spent = Spent.so_far() - began
     await stage.stop()
     store.close()
-    return seconds
+    return spent
 
 
-def bare(parts: Parts, asked: Sequence[Sequence[History]]) -> float:
-    """Seconds of the space and the index alone on the same batches."""
+def bare(parts: Parts, asked: Sequence[Sequence[History]]) -> Spent:
+    """What it takes of the space and the index alone on the same batches."""
     space, index = parts.space, parts.index
-    began = time.perf_counter()
+    began = Spent.so_far()
     for histories in asked:
         steps = [step for history in histories for step in history.steps]
         held = index.get(list(dict.fromkeys(step.item_id for step in steps if step.item_id)))
@@ -130,14 +142,11 @@ def bare(parts: Parts, asked: Sequence[Sequence[History]]) -> float:
         vectors = [v for v in space.shopper_vectors(histories, items, queries) if v is not None]
         if vectors:
             index.search(np.stack(vectors), KEPT)
-    return time.perf_counter() - began
+    return Spent.so_far() - began
 
 
-def report_seconds(folder: Path, prepared: Prepared, request: Request) -> tuple[float, float]:
-    """Seconds to measure and write the report of REPORTED shoppers' answers, drawn by chance.
-
-    By the clock, and of the CPU: where others work on the machine the second says more.
-    """
+def reported(folder: Path, prepared: Prepared, request: Request) -> Spent:
+    """To measure and write the report of REPORTED shoppers' answers, drawn by chance."""
     log = copy(prepared.log)
     rng = np.random.default_rng(0)
     alike = np.arange(REPORTED) % log.shoppers  # whose history each one has
@@ -155,9 +164,9 @@ def report_seconds(folder: Path, prepared: Prepared, request: Request) -> tuple[
     answers.ranks[:] = np.where(rng.random(REPORTED) < 0.3, rng.integers(0, KEPT, REPORTED), np.inf)
     answers.answered[:] = 1
     contenders = [Answered(name, "variant", "drawn", answers, 0.0) for name in ("one", "two")]
-    began, worked = time.perf_counter(), time.process_time()
+    began = Spent.so_far()
     finished(request, some, contenders, 0.0)
-    return time.perf_counter() - began, time.process_time() - worked
+    return Spent.so_far() - began
 
 
 def rows_of(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -174,21 +183,24 @@ def rows_of(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             recommender: Any = parts.live.current.recommender
             reranker = recommender._reranker = TimedReranker(recommender._reranker)
         recorded = replace(parts, live=live)  # type: ignore[arg-type]
-        seconds = asyncio.run(replayed(request, prepared, recorded, folder))
-        alone = reranker.seconds if reranker else bare(parts, live.asked)
+        spent = asyncio.run(replayed(request, prepared, recorded, folder))
+        alone = reranker.spent if reranker else bare(parts, live.asked)
         parts.close()
         lists = sum(map(len, live.asked))
         yield {
             "what": "replay with the LLM" if args.llm else "replay",
             "events": len(prepared.spool), "questions": len(prepared.asked.baskets),
-            "lists": lists, "seconds": round(seconds, 2), "bare_seconds": round(alone, 2),
-            "ratio": round(seconds / alone, 2), "target_ratio": 1.2 if args.llm else 2.0,
+            "lists": lists, "seconds": round(spent.seconds, 2),
+            "bare_seconds": round(alone.seconds, 2), "cpu_seconds": round(spent.cpu, 2),
+            "bare_cpu_seconds": round(alone.cpu, 2),
+            "ratio": round(spent.seconds / alone.seconds, 2),
+            "cpu_ratio": round(spent.cpu / alone.cpu, 2), "target_ratio": 1.2 if args.llm else 2.0,
             "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 1),
         }  # fmt: skip
         if not args.llm:
-            taken, worked = report_seconds(folder, prepared, request)
+            spent = reported(folder, prepared, request)
             yield {"what": "report", "shoppers": REPORTED, "contenders": 2,
-                   "seconds": round(taken, 1), "cpu_seconds": round(worked, 1),
+                   "seconds": round(spent.seconds, 1), "cpu_seconds": round(spent.cpu, 1),
                    "target_seconds": 20}  # fmt: skip
 
 

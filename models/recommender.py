@@ -251,10 +251,11 @@ class Recommender:
         taken = rules.hidden(draft.history, show_bought=self._show_bought)
         taken |= {line.item_id for line in draft.lines}
         room = self._list_size - len(draft.lines)
+        lowest = draft.lines[-1].score if draft.lines else float("inf")
         for position in rules.permitted([item for item, _ in scored], taken)[:room]:
             item, score = scored[position]
-            score = min([score, *(line.score for line in draft.lines[-1:])])
-            draft.lines.append(RecommendedItem(item.item_id, score, reason, source))
+            lowest = min(score, lowest)
+            draft.lines.append(RecommendedItem(item.item_id, lowest, reason, source))
 
     def _explained(self, drafts: Sequence[_Draft], known: _Known) -> list[Recommendation]:
         """The finished lists; the first retrieved lines have a reason of the shopper's own."""
