@@ -45,6 +45,7 @@ def figures(injector: Injector, verdict: Verdict, lists: Lists) -> dict[str, Any
         "recovery_p50_s": _middle(recoveries),
         "takeover_s": _most(takeovers),
         "takeover_p50_s": _middle(takeovers),
+        "takeovers": [[k.kind, seconds] for k, seconds in zip(kills, takeovers, strict=True)],
         "after_outage_s": _most(after),
         "drained": injector.drained,
         "drain_s": round(injector.drain_s, 1),
