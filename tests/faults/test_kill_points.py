@@ -132,7 +132,7 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
             bench.worker.kill()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_worker_killed_between_two_deliveries_leaves_all_or_nothing_of_a_partition(
     bench: Bench,
 ) -> None:
@@ -166,7 +166,7 @@ def test_a_worker_killed_between_two_deliveries_leaves_all_or_nothing_of_a_parti
     until(lambda: bench.again() >= 1)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("bench", ["offset-not-stored"], indirect=True)
 def test_the_checker_finds_that_a_state_without_its_offset_takes_a_record_twice(
     bench: Bench,
