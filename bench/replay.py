@@ -120,7 +120,8 @@ async def replayed(request: Request, prepared: Prepared, parts: Parts, folder: P
     stage = InProcess(request.settings, parts, store, rows)
     asked = prepared.asked
     answers = Answers(folder / "answers", asked.baskets)
-    await stage.enter([entry.record for entry in prepared.products], asked.until)
+    entered = [entry.record for entry in prepared.products if entry.ts < asked.until]
+    await stage.enter(entered, asked.until)
     plan = Plan(prepared.spool, prepared.log, asked.baskets, (), asked.until, 256)
     began = Spent.so_far()
     await Driver(plan, stage, answers, lambda _place: None, lambda _done, _all: None).run()
