@@ -33,6 +33,7 @@ from stream.replay.baskets import Baskets
 from stream.replay.contest import Answered, finished
 from stream.replay.driver import Driver, Plan
 from stream.replay.prepare import Live, Prepared, Request, prepare
+from stream.replay.remembering import RememberingIndex
 from stream.replay.stage import InProcess
 from stream.replay.store import Store
 from stream.sample import shop
@@ -131,8 +132,9 @@ async def replayed(request: Request, prepared: Prepared, parts: Parts, folder: P
     return spent
 
 
-def bare(parts: Parts, asked: Sequence[Sequence[History]]) -> Spent:
-    """What it takes of the space and the index alone on the same batches."""
+def bare(request: Request, index_folder: Path, asked: Sequence[Sequence[History]]) -> Spent:
+    """What it takes of the space and the index as a worker has them, on the same batches."""
+    parts = assemble(request.settings, print, index_folder)
     space, index = parts.space, parts.index
     began = Spent.so_far()
     for histories in asked:
@@ -143,7 +145,9 @@ def bare(parts: Parts, asked: Sequence[Sequence[History]]) -> Spent:
         vectors = [v for v in space.shopper_vectors(histories, items, queries) if v is not None]
         if vectors:
             index.search(np.stack(vectors), KEPT)
-    return Spent.so_far() - began
+    spent = Spent.so_far() - began
+    parts.close()
+    return spent
 
 
 def reported(folder: Path, prepared: Prepared, request: Request) -> Spent:
@@ -177,7 +181,7 @@ def rows_of(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         request.report.mkdir()
         prepared = prepared_of(request)
         bundle = Path(request.lives[0].bundle) if request.lives[0].bundle else None
-        parts = assemble(request.settings, print, folder / "index", bundle)
+        parts = assemble(request.settings, print, folder / "index", bundle, RememberingIndex)
         live = Recorded(parts.live)
         reranker = None
         if args.llm:
@@ -185,8 +189,8 @@ def rows_of(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             reranker = recommender._reranker = TimedReranker(recommender._reranker)
         recorded = replace(parts, live=live)  # type: ignore[arg-type]
         spent = asyncio.run(replayed(request, prepared, recorded, folder))
-        alone = reranker.spent if reranker else bare(parts, live.asked)
         parts.close()
+        alone = reranker.spent if reranker else bare(request, folder / "index", live.asked)
         lists = sum(map(len, live.asked))
         yield {
             "what": "replay with the LLM" if args.llm else "replay",

@@ -65,8 +65,19 @@ def candidate(item: Item, tokenize: Tokenize) -> Tokens:
 
 def one_line(text: str) -> str:
     """The text without control, format and line characters, blanks collapsed, quotes single."""
-    kept = (" " if _breaks(c) else "'" if c == '"' else c for c in text)
-    return " ".join("".join(kept).split())
+    return " ".join(text.translate(_CLEAN).split())
+
+
+class _Clean(dict[int, str]):
+    """What each character becomes, looked up once: every title of a history is cleaned anew."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        self[code] = " " if _breaks(character) else "'" if character == '"' else character
+        return self[code]
+
+
+_CLEAN: Final = _Clean()
 
 
 def _breaks(character: str) -> bool:

@@ -55,20 +55,26 @@ class Parts:
 
 
 def assemble(
-    settings: Settings, say: Say, index_folder: Path | None = None, bundle: Path | None = None
+    settings: Settings,
+    say: Say,
+    index_folder: Path | None = None,
+    bundle: Path | None = None,
+    embedded: type[EdgeIndex] = EdgeIndex,
 ) -> Parts:
     """Loads the models and opens the index; seconds, so off the event loop.
 
-    ``index_folder`` is the embedded index's, by default one in the data folder; ``bundle`` the
-    one to serve, None for the zero-shot space. Raises ``Fatal`` errors that say what is missing.
+    ``index_folder`` is the embedded index's, by default one in the data folder, and ``embedded``
+    its class; ``bundle`` the one to serve, None for the zero-shot space. Raises ``Fatal`` errors
+    that say what is missing.
     """
     encoder = cached_encoder(settings, say)
     popularity = Popularity(settings.popularity_days)
     memory = QueryMemory(encoder)
     try:
         first = load_serving(
-            settings, encoder, popularity, say, index_folder, bundle, memory=memory
-        )
+            settings, encoder, popularity, say, index_folder, bundle, memory=memory,
+            embedded=embedded,
+        )  # fmt: skip
     except BaseException:
         encoder.close()
         raise
@@ -94,6 +100,7 @@ def load_serving(
     bundle: Path | None = None,
     *,
     memory: QueryMemory | None = None,
+    embedded: type[EdgeIndex] = EdgeIndex,
 ) -> Serving:
     """The space of a bundle (or the zero-shot one), with its index opened and its LLM loaded.
 
@@ -116,7 +123,8 @@ def load_serving(
         inside, candidates = _reranker(settings, say, opened)
         reranker = CircuitBreaker(inside, time.monotonic)
     bundle_id = opened.id if opened else ""
-    index = open_index(settings, space, folder_of(settings, index_folder, bundle_id), bundle_id)
+    folder = folder_of(settings, index_folder, bundle_id)
+    index = open_index(settings, space, folder, bundle_id, embedded)
     recommender = Recommender(
         index, space, popularity, reranker, weight, settings.list_size, candidates, memory,
         show_bought=settings.bought == "show",
@@ -141,7 +149,11 @@ def _bundle_weight(settings: Settings, bundle: Bundle) -> float:
 
 
 def open_index(
-    settings: Settings, space: Space, folder: Path, bundle_id: str = ""
+    settings: Settings,
+    space: Space,
+    folder: Path,
+    bundle_id: str = "",
+    embedded: type[EdgeIndex] = EdgeIndex,
 ) -> EdgeIndex | ServerIndex:
     """The item index for vectors of the space; ``folder`` is the embedded one's."""
     if settings.index == "server":
@@ -157,7 +169,7 @@ def open_index(
         except BaseException:
             client.close()
             raise
-    return EdgeIndex(folder, space.name, space.dim)
+    return embedded(folder, space.name, space.dim)
 
 
 def _reranker(settings: Settings, say: Say, bundle: Bundle | None) -> tuple[Reranker, int]:

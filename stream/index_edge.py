@@ -97,14 +97,10 @@ class EdgeIndex:
 
     def search(self, vectors: FloatArray, limit: int) -> list[list[Hit]]:
         """For each row (q, d) the nearest items in stock, best first; the scores are exact."""
-        if limit <= 0:
-            return [[] for _ in vectors]
-        hits: list[list[Hit]] = []
-        for part in _parts(vectors.tolist(), _READ):
-            batch = edge.QueryBatchRequest([_nearest(vector, limit) for vector in part])
-            for answer in self._do(self._shard.query_batch, batch):
-                hits.append([Hit(from_payload(p.payload or {}), p.score) for p in answer])  # noqa: PERF401 - two loops read better
-        return hits
+        return [
+            [Hit(from_payload(point.payload or {}), point.score) for point in answer]
+            for answer in self._points(vectors, limit)
+        ]
 
     def newest(self, limit: int) -> list[Item]:
         """The items in stock of the greatest ``ts``, newest first."""
@@ -176,6 +172,24 @@ class EdgeIndex:
         payloads = [record.payload or {} for record in records]
         return {payload["item_id"]: int(payload[TS]) for payload in payloads}
 
+    def _points(
+        self, vectors: FloatArray, limit: int, *, payload: bool = True
+    ) -> Iterator[Sequence[edge.ScoredPoint]]:
+        """The nearest points in stock of each row (q, d), best first."""
+        if limit <= 0:
+            yield from ([] for _ in vectors)
+            return
+        for part in _parts(vectors.tolist(), _READ):
+            requests = [_nearest(vector, limit, payload=payload) for vector in part]
+            yield from self._do(self._shard.query_batch, edge.QueryBatchRequest(requests))
+
+    def _names(self, points: Sequence[str]) -> dict[str, str]:
+        """The item ids by point."""
+        records: list[edge.Record] = []
+        for part in _parts(points, _FETCH):
+            records += self._do(self._shard.retrieve, list(part), ["item_id"], False)
+        return {str(record.id): (record.payload or {})["item_id"] for record in records}
+
     def _retrieved(
         self, item_ids: Sequence[str], payload: bool | list[str], vector: bool | list[str]
     ) -> Iterator[edge.Record]:
@@ -213,12 +227,12 @@ def _in_stock() -> edge.Filter:
     return edge.Filter(must=[edge.FieldCondition(key=STOCK, match=edge.MatchValue(1))])
 
 
-def _nearest(vector: list[float], limit: int) -> edge.QueryRequest:
+def _nearest(vector: list[float], limit: int, *, payload: bool) -> edge.QueryRequest:
     codes = edge.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLING)
     return edge.QueryRequest(
         limit=limit,
         query=edge.Query.Nearest(vector, using=VECTOR),
-        with_payload=True,
+        with_payload=payload,
         filter=_in_stock(),
         params=edge.SearchParams(quantization=codes),
     )

@@ -20,6 +20,7 @@ from stream.replay.answers import KEPT, Answers
 from stream.replay.driver import Driver, Plan, Progress
 from stream.replay.kafka import ThroughKafka
 from stream.replay.prepare import Live, Prepared, Request, prepare
+from stream.replay.remembering import RememberingIndex
 from stream.replay.stage import InProcess
 from stream.replay.store import Store
 from stream.settings import Settings
@@ -99,7 +100,7 @@ async def _drive(
         return
     store = Store(home / "store.sqlite")
     bundle = Path(live.bundle) if live.bundle else None
-    parts = await asyncio.to_thread(assemble, settings, say, index, bundle)
+    parts = await asyncio.to_thread(assemble, settings, say, index, bundle, RememberingIndex)
     try:
         if (told := store.mark("popularity")) is not None:
             parts.popularity.restore(told.decode())

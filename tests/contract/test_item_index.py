@@ -19,6 +19,7 @@ from models.fake import HashEncoder, MemoryIndex
 from models.ports import FloatArray, Hit, ItemIndex
 from stream.index_edge import EdgeIndex
 from stream.index_server import ServerIndex, connect
+from stream.replay.remembering import RememberingIndex
 from tests.qdrant_http import fake_qdrant
 
 ENCODER = HashEncoder(dim=32)
@@ -43,6 +44,17 @@ def edge(folder: Path, _closing: ExitStack) -> Adapter:
         return opened()
 
     return Adapter(opened, reopened)
+
+
+def remembering(folder: Path, _closing: ExitStack) -> Adapter:
+    def opened() -> ItemIndex:
+        return RememberingIndex(folder / "items", ENCODER.name, ENCODER.dim)
+
+    def reopened(index: ItemIndex) -> ItemIndex:
+        index.close()
+        return opened()
+
+    return Adapter(opened, reopened, threads=False)  # a replay has one
 
 
 def local(_folder: Path, _closing: ExitStack) -> Adapter:
@@ -81,6 +93,7 @@ def _over_http(url: str, collection: str) -> Adapter:
 ADAPTERS = {
     "memory": lambda _folder, _closing: Adapter(MemoryIndex),
     "edge": edge,
+    "remembering": remembering,
     "local": local,
     "http": http,
     "server": server,
@@ -88,7 +101,14 @@ ADAPTERS = {
 
 
 @pytest.fixture(
-    params=["memory", "edge", "local", "http", pytest.param("server", marks=pytest.mark.qdrant)]
+    params=[
+        "memory",
+        "edge",
+        "remembering",
+        "local",
+        "http",
+        pytest.param("server", marks=pytest.mark.qdrant),
+    ]
 )
 def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Adapter]:
     with ExitStack() as closing:
@@ -297,7 +317,7 @@ def test_what_was_written_is_there_after_opening_again(adapter: Adapter) -> None
 
 def test_reads_are_right_while_another_thread_writes(adapter: Adapter, index: ItemIndex) -> None:
     if not adapter.threads:
-        pytest.skip("the client's local mode is for one thread")
+        pytest.skip("this adapter is for one thread")
     put(index, DRESS)
     stop, failures, reads = threading.Event(), list[BaseException](), [0]
 
