@@ -76,7 +76,9 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
     async def rewind(self, tp: TP, offset: int) -> None:
         """Reads on from ``offset``, which is known to hold a record.
 
-        What an older fetch still holds of the partition is skipped until that record comes.
+        What an older fetch still holds of the partition is skipped until that record comes, some
+        seconds at most. Coming later it is delivered all the same: by Faust's rule, to drop what
+        is older than the last one delivered, it never came, and reading went back for ever.
         """
         self._awaited[tp] = offset, time.monotonic() + _PATIENCE
         await self.seek(tp, offset)
@@ -113,10 +115,7 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
         awaited, until = self._awaited.get(tp, (offset, 0.0))
         if offset != awaited and time.monotonic() < until:
             return
-        self._awaited.pop(tp, None)  # it came, or never will: the intake looks again
-        read = self._read_offset[tp]
-        if read is not None and offset < read:
-            return
+        self._awaited.pop(tp, None)  # it came, or is late: then the intake looks again
         if self._commit_every is not None and self._n_acked >= self._commit_every:
             self._n_acked = 0
             await self.commit()

@@ -113,6 +113,12 @@ def test_a_rewind_whose_record_never_comes_stops_nothing_for_ever() -> None:
     assert drained(made, 20, 21) == [20, 21]
 
 
+def test_a_record_that_comes_later_than_a_rewind_waits_for_it_is_delivered() -> None:
+    made = consumer()
+    made._awaited[CLICKS] = 11, time.monotonic() - 1
+    assert drained(made, 20, 11, 12) == [20, 11, 12]
+
+
 def test_what_was_read_moves_no_offset_once_reading_was_taken_elsewhere() -> None:
     made = consumer()
 
