@@ -5,8 +5,8 @@
 For each size a log is invented (ten events an item), prepared, and trained on for some steps and
 one look at validation, in a process of its own whose highest resident size is told. Titles are
 random vectors: encoding them is not what is measured. What grows is the ID table with its
-optimiser's two moments and the copy of the best, 2 KiB an item at d = 128; shoppers and events
-stay on the disk.
+optimiser's two moments and the copy of the best, 2 KiB an item at d = 128, and where validation
+looks every item's vector beside the pages of its title; shoppers and events stay on the disk.
 """
 
 from __future__ import annotations
