@@ -103,12 +103,21 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
                         await self.sleep(0)
                         since_yield = 0
                     await self.app.flow_control.acquire()
-                    if moves != self._moves:  # read again from where reading was taken to
-                        break
-                    await self._drain(tp, message, moves)
+                    if moves == self._moves or self._follows_on(tp, message.offset):
+                        await self._drain(tp, message, self._moves)
         except self.consumer_stopped_errors:
             if not self.transport.app.should_stop:
                 raise
+
+    def _follows_on(self, tp: TP, offset: int) -> bool:
+        """Whether a record is the next one, of a fetch under way while reading was taken elsewhere.
+
+        What was fetched before comes again. But the fetch may have ended after the move, and what
+        it holds then is not read again: dropped, the intake would have to go back for it.
+        """
+        read = self._read_offset[tp]  # the next one after a seek, else the last that was delivered
+        following = offset == 0 if read is None else read <= offset <= read + 1
+        return following and tp in self.assignment()
 
     async def _drain(self, tp: TP, message: Any, moves: int) -> None:
         offset = message.offset

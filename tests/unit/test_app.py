@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -117,6 +118,32 @@ def test_a_record_that_comes_later_than_a_rewind_waits_for_it_is_delivered() -> 
     made = consumer()
     made._awaited[CLICKS] = 11, time.monotonic() - 1
     assert drained(made, 20, 11, 12) == [20, 11, 12]
+
+
+def test_of_a_fetch_under_way_while_reading_was_taken_elsewhere_what_follows_on_is_kept() -> None:
+    """Such a fetch holds what was read before the move, or after it: that is not read again."""
+    made, delivered = consumer(), []
+    fetched = [(CLICKS, n) for n in (30, 10, 11, 25)]
+    stopped = asyncio.Event()
+
+    async def getmany(**_: float) -> AsyncIterator[tuple[TP, SimpleNamespace]]:
+        made._moves += 1  # a rebalance, after which reading begins at 10
+        for tp, offset in fetched:
+            yield tp, SimpleNamespace(offset=offset, topic="clicks")
+        stopped.set()
+
+    async def callback(message: SimpleNamespace) -> None:
+        delivered.append(message.offset)
+
+    async def at_once(*_: object) -> None:
+        """No wait."""
+
+    made.callback, made.getmany, made.sleep = callback, getmany, at_once
+    made._stopped, made.consumer_stopped_errors = stopped, ()
+    made.assignment = lambda: {CLICKS}
+    made.app.flow_control = SimpleNamespace(acquire=at_once)
+    asyncio.run(made._drain_messages(SimpleNamespace(_stopped=asyncio.Event())))
+    assert delivered == [10, 11]
 
 
 def test_what_was_read_moves_no_offset_once_reading_was_taken_elsewhere() -> None:
