@@ -15,6 +15,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import faust
+from aiokafka.errors import NoError, NotCoordinatorForGroupError, for_code
+from aiokafka.protocol.commit import OffsetFetchRequest
 from faust.tables import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
@@ -28,13 +30,40 @@ OnSeek = Callable[[TP, int | None], None]
 _PATIENCE: Final = 5.0
 
 
-class PromptThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's reading thread; Faust fixes how long a fetch may wait, here the app says it."""
+class MendedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's reading thread; the app says how long a fetch may wait, which Faust fixes."""
+
+    async def on_start(self) -> None:
+        """Connects, and mends how committed offsets are asked for before the first is."""
+        await super().on_start()
+        mend_offset_fetch(self._consumer._coordinator)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = self.app.fetch_wait_ms
         return consumer
+
+
+def mend_offset_fetch(coordinator: Any) -> None:
+    """Makes aiokafka's ``GroupCoordinator`` look at an offset fetch's own error.
+
+    aiokafka 0.14 looks at each partition's alone. A coordinator that is still loading, after a
+    broker's restart, names no partition: that was taken for "nothing is committed", and all
+    topics were read from their start again.
+    """
+    send = coordinator._send_req
+
+    async def checked(request: Any) -> Any:
+        response = await send(request)
+        if isinstance(request, OffsetFetchRequest):
+            error = for_code(getattr(response, "error_code", 0))
+            if error is NotCoordinatorForGroupError:
+                coordinator.coordinator_dead()
+            if error is not NoError:
+                raise error()
+        return response
+
+    coordinator._send_req = checked
 
 
 class MendedConsumer(driver.Consumer):  # type: ignore[misc]
@@ -46,8 +75,8 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
         self._moves = 0  # how often reading was taken elsewhere
         self._awaited: dict[TP, tuple[int, float]] = {}  # the offset, and until when
 
-    def _new_consumer_thread(self) -> PromptThread:
-        return PromptThread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> MendedThread:
+        return MendedThread(self, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
         """Goes back to the committed offsets, and says so to the app's ``on_seek``."""

@@ -9,6 +9,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust.types import TP
 from intervaltree import IntervalTree
 
@@ -23,7 +26,7 @@ from stream.changelog import Changelog, Read
 from stream.fake import MemoryDelivery
 from stream.shoppers import ShopperProcessor
 from stream.state import ShopperState
-from stream.transport import MendedConsumer
+from stream.transport import MendedConsumer, mend_offset_fetch
 
 CLICKS = TP("clicks", 0)
 
@@ -144,6 +147,29 @@ def test_of_a_fetch_under_way_while_reading_was_taken_elsewhere_what_follows_on_
     made.app.flow_control = SimpleNamespace(acquire=at_once)
     asyncio.run(made._drain_messages(SimpleNamespace(_stopped=asyncio.Event())))
     assert delivered == [10, 11]
+
+
+@pytest.mark.parametrize("code", [14, 15, 16])  # loading, not there, another broker
+def test_a_coordinator_that_cannot_tell_what_is_committed_is_asked_again(code: int) -> None:
+    """Taken for "nothing is committed", all topics would be read from their start."""
+    place = ("clicks", [(0, 5, "", 0)])
+    answers = [SimpleNamespace(topics=[], error_code=code)]
+    answers += [SimpleNamespace(topics=[place], error_code=0)]
+    coordinator, dead = GroupCoordinator.__new__(GroupCoordinator), []
+
+    async def known() -> None:
+        """It is."""
+
+    async def answer(_request: object) -> SimpleNamespace:
+        return answers.pop(0)
+
+    coordinator.group_id, coordinator._retry_backoff_ms = "weft", 1
+    coordinator.ensure_coordinator_known, coordinator._send_req = known, answer
+    coordinator.coordinator_dead = lambda: dead.append(True)
+    mend_offset_fetch(coordinator)
+    asked = TopicPartition("clicks", 0)
+    assert asyncio.run(coordinator.fetch_committed_offsets([asked]))[asked].offset == 5
+    assert bool(dead) == (code == 16)
 
 
 def test_what_was_read_moves_no_offset_once_reading_was_taken_elsewhere() -> None:
