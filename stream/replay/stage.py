@@ -24,6 +24,7 @@ from stream.batch import Arrival
 from stream.catalogue import CatalogueProcessor, Product
 from stream.contracts import decode_shopper
 from stream.delivery import Record
+from stream.derived import Derived
 from stream.replay.answers import Shown
 from stream.replay.store import Store
 from stream.settings import Settings
@@ -78,8 +79,7 @@ class InProcess:
         self._now = 0
         self._store = store
         self._rows = rows
-        self._popularity = parts.popularity
-        self._memory = parts.memory
+        self._derived = Derived(parts.popularity, parts.memory)
         self._models = _Timed(parts.live, models_batch)
         self._processor = ShopperProcessor(
             settings, store.states, self._models, parts.popularity, self, 1,
@@ -120,17 +120,14 @@ class InProcess:
     def overlook(self, place: int, record: Record) -> None:
         """See ``Stage``. Steps are kept from a shopper's first search on: they say where it led."""
         value, key = orjson.loads(record.value or b"{}"), record.key or b""
-        item_id = value.get("item_id")
-        if item_id is not None:
-            self._popularity.add(item_id, value["ts"])
-        if self._memory is None or not (value.get("query") or key in self._store.states):
+        if self._derived.memory is None or not (value.get("query") or key in self._store.states):
+            if (item_id := value.get("item_id")) is not None:
+                self._derived.popularity.add(item_id, value["ts"])
             return
         event = decode_shopper(record.topic, record.key, record.value, value["ts"])
         state = loads(self._store.states.get(key))
         state.apply(record.topic, place, event)
-        query = state.led_by(record.topic, place, event.ts)
-        if query and item_id is not None:
-            self._memory.add(query, item_id, event.ts)
+        self._derived.learn(state, record.topic, place, event)
         self._store.states[key] = state.dumps()
 
     def newest(self, key: bytes) -> Shown | None:
