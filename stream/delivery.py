@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -111,6 +111,7 @@ class KafkaDelivery:
         self._producer = Producer(self._config)
         self._owning = threading.Lock()
         self._owned: dict[int, _Owned] | None = None
+        self._pool = ThreadPoolExecutor(_AT_ONCE, "weft-transaction")  # no thread before it is used
 
     def own(self, name: str, partitions: Collection[int]) -> None:
         """See ``Fence``. Every call fences anew: meanwhile a partition may have been another's."""
@@ -120,8 +121,9 @@ class KafkaDelivery:
 
         with self._owning:
             self._owned = {}
-            with ThreadPoolExecutor(_AT_ONCE, "weft-fence") as pool:
-                made = list(pool.map(owned, partitions))
+            tasks = [self._pool.submit(owned, partition) for partition in partitions]
+            wait(tasks)  # also where one fails: what comes later would fence the next call's
+            made = [task.result() for task in tasks]
             self._owned = dict(zip(partitions, made, strict=True))
 
     def deliver(self, records: Sequence[Record]) -> None:
@@ -145,8 +147,7 @@ class KafkaDelivery:
         owned = self._owned or {}
         if gone := placed.keys() - owned.keys():
             raise BrokerUnavailable(f"partitions {sorted(gone)} are not this worker's")
-        with ThreadPoolExecutor(_AT_ONCE, "weft-transaction") as pool:
-            tasks = [pool.submit(owned[place].deliver, sent) for place, sent in placed.items()]
+        tasks = [self._pool.submit(owned[place].deliver, sent) for place, sent in placed.items()]
         errors = [error for task in tasks if (error := task.exception())]
         for error in sorted(errors, key=lambda error: isinstance(error, BrokerUnavailable)):
             raise error  # what cannot be tried again comes first
@@ -169,6 +170,7 @@ class KafkaDelivery:
         left = self._producer.flush(5.0)
         if left:
             _log.warning("%d records were not delivered before the stop; they come again", left)
+        self._pool.shutdown(wait=False)
 
 
 class _Owned:
