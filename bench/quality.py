@@ -20,12 +20,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models import weights
@@ -47,11 +48,13 @@ from models.training.questions import (
     ranks,
 )
 from models.training.reader import ReaderConfig, train_reader
-from models.training.run import Sources, Space, prepared, retriever_of
+from models.training.run import Sources, Space, prepared, retriever_of, together
 from models.training.sequence import (
     SequenceTraining,
     Titles,
+    Trained,
     counted,
+    refit_member,
     shopper_vectors,
     train_member,
     training_key,
@@ -79,8 +82,8 @@ class Bench:
     work: Path
     bars: Bars
 
-    def member(self, strategy: str, seed: int, how: SequenceTraining, sequence: SequenceConfig
-               ) -> Member:  # fmt: skip
+    def trained(self, strategy: str, seed: int, how: SequenceTraining, sequence: SequenceConfig
+                ) -> Trained:  # fmt: skip
         mixup = replace(sequence.mixup, strategy=strategy, title_dim=self.log.summary.title_dim)
         config, how = replace(sequence, mixup=mixup), replace(how, seed=seed)
         place = self.work / f"member-{training_key(self.log, self.split, config, how)}"
@@ -88,6 +91,13 @@ class Bench:
         return train_member(
             self.log, self.split.ends, self.split.validation, config, how, place, bar
         )
+
+    def refit(self, trained: Trained, seed: int, how: SequenceTraining) -> Member:
+        """As `weft train` does once validation has chosen."""
+        config, how = trained.member.config, replace(how, seed=seed)
+        place = self.work / f"refit-{training_key(self.log, self.split, config, how)}"
+        bar = self.bars(f"{config.mixup.strategy}, seed {seed}, refit")
+        return refit_member(self.log, self.split.known, trained, how, place, bar)
 
     def ranked(self, model: Member | SequenceModel, questions: Questions) -> Values:
         space = Space.of(self.log, model)
@@ -119,10 +129,10 @@ def sources(folder: Path) -> Sources:
     return Sources(folder.name, items, events)
 
 
-def popular(bench: Bench, questions: Questions) -> Values:
-    """By the events of the training part."""
-    counts = torch.from_numpy(counted(bench.log, bench.split.ends).astype(np.float32))[:, None]
-    return ranks(bench.log, questions, torch.ones(len(questions), 1), counts)
+def popular(bench: Bench, questions: Questions, counts: NDArray[np.int32]) -> Values:
+    """By the events of each item (n + 1,)."""
+    items = torch.from_numpy(counts.astype(np.float32))[:, None]
+    return ranks(bench.log, questions, torch.ones(len(questions), 1), items)
 
 
 def zero_shot(bench: Bench, questions: Questions) -> Values:
@@ -137,32 +147,34 @@ def zero_shot(bench: Bench, questions: Questions) -> Values:
     return ranks(bench.log, questions, unit, titles[: bench.log.items + 1])
 
 
-def together(members: Sequence[Member], log: TrainingLog) -> SequenceModel:
-    """An ensemble: the members' vectors side by side."""
-    config = replace(members[0].config, members=len(members))
-    model = SequenceModel(config, log.items)
-    for own, member in zip(model.members, members, strict=True):
-        own.load_state_dict(member.state_dict())
-    return model.eval().requires_grad_(False)
-
-
 def named(strategy: str, seeds: int = 1) -> str:
     """A strategy's row; of more ``seeds`` searched as one."""
     name = {"id": "ID only", "title": "title only"}.get(strategy, f"mix-up, {strategy}")
     return name if seeds == 1 else f"{name}, {seeds} seeds as one"
 
 
+@dataclass
+class Ladder:
+    """Its rows; of each strategy the members, and the ensemble of these."""
+
+    rows: list[Row]
+    trained: dict[str, list[Trained]] = field(default_factory=dict)
+    ensembles: dict[str, SequenceModel] = field(default_factory=dict)
+
+
 def ladder(bench: Bench, strategies: Sequence[str], seeds: int, how: SequenceTraining,
-           sequence: SequenceConfig) -> tuple[list[Row], dict[str, SequenceModel]]:  # fmt: skip
-    """Every strategy alone and as an ensemble of its seeds; {strategy: the ensemble}."""
+           sequence: SequenceConfig) -> Ladder:  # fmt: skip
+    """Every strategy alone and as an ensemble of its seeds."""
     test, validation = bench.split.test, bench.split.validation
     rows = [
-        Row("most popular", popular(bench, test)[None]),
+        Row("most popular", popular(bench, test, counted(bench.log, bench.split.ends))[None]),
         Row("zero-shot titles", zero_shot(bench, test)[None]),
     ]
-    ensembles = {}
+    made = Ladder(rows)
     for strategy in strategies:
-        members = [bench.member(strategy, seed, how, sequence) for seed in range(seeds)]
+        trained = [bench.trained(strategy, seed, how, sequence) for seed in range(seeds)]
+        made.trained[strategy] = trained
+        members = [each.member for each in trained]
         name = named(strategy)
         looked = [float(gains(bench.ranked(m, validation)).mean()) for m in members]
         found = np.stack([bench.ranked(m, test) for m in members])
@@ -174,12 +186,33 @@ def ladder(bench: Bench, strategies: Sequence[str], seeds: int, how: SequenceTra
                 say(f"{name}: title's shares {shares}")
             found = np.stack([bench.ranked(m, test) for m in members])
             rows.append(Row(f"{name}, shares by class", found))
-        ensembles[strategy] = together(members, bench.log)
+        ensemble = together(members, bench.log)
         if seeds > 1:
-            found = bench.ranked(ensembles[strategy], test)
-            looked_at = float(gains(bench.ranked(ensembles[strategy], validation)).mean())
+            found = bench.ranked(ensemble, test)
+            looked_at = float(gains(bench.ranked(ensemble, validation)).mean())
             rows.append(Row(named(strategy, seeds), found[None], looked_at))
-    return rows, ensembles
+        made.ensembles[strategy] = ensemble
+    return made
+
+
+def refitted(bench: Bench, first: Ladder, how: SequenceTraining) -> list[Row]:
+    """The same models trained anew on all before the test, as `weft train` ships them.
+
+    Baselines that need no training are as they were, but for popularity.
+    """
+    test = bench.split.test
+    counts = counted(bench.log, bench.split.known)
+    rows = [
+        Row("most popular", popular(bench, test, counts)[None]),
+        Row("zero-shot titles", zero_shot(bench, test)[None]),
+    ]
+    for strategy, trained in first.trained.items():
+        members = [bench.refit(each, seed, how) for seed, each in enumerate(trained)]
+        rows.append(Row(named(strategy), np.stack([bench.ranked(m, test) for m in members])))
+        if len(members) > 1:
+            found = bench.ranked(together(members, bench.log), test)
+            rows.append(Row(named(strategy, len(members)), found[None]))
+    return rows
 
 
 def with_reader(bench: Bench, model: SequenceModel, name: str, config: ReaderConfig, llm: Path,
@@ -321,44 +354,68 @@ def read_too(
 
 def beauty(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
     preset = PRESETS["standard"]
-    rows, models = ladder(
+    found = ladder(
         bench, args.strategies or ["id", "average"], args.seeds, preset.training, preset.sequence
     )
-    best = "average" if "average" in models else next(reversed(models))
+    best = "average" if "average" in found.ensembles else next(reversed(found.ensembles))
     test = bench.split.test
-    lines = told(rows, test, "ID only")
-    printed(f"Amazon Beauty, {bench.split.words}", lines, "ID only", len(test))
+    lines = []
+    for name, rows in [("", found.rows), *again(bench, args, found, preset)]:
+        for base in ("ID only", named("id", args.seeds)) if args.seeds > 1 else ("ID only",):
+            mine = told(rows, test, base)
+            printed(f"Amazon Beauty, {bench.split.words}{name}", mine, base, len(test))
+            lines += [{**line, "slice": "all" + name, "gains over": base} for line in mine]
     if args.llm:
-        retriever = named(best, args.seeds), models[best]
-        lines += read_too(bench, args, preset, rows, retriever, ["ID only"])
+        retriever = named(best, args.seeds), found.ensembles[best]
+        lines += read_too(bench, args, preset, found.rows, retriever, ["ID only"])
     return lines
+
+
+def again(bench: Bench, args: argparse.Namespace, first: Ladder, preset: Preset
+          ) -> list[tuple[str, list[Row]]]:  # fmt: skip
+    """The ladder after refitting, with words for its title; nothing where it is not asked for."""
+    if not args.refit:
+        return []
+    return [("; refit on all before the test", refitted(bench, first, preset.training))]
 
 
 def shelf(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
     """A shelf that turns over: all targets, cold ones and warm ones apart."""
     strategies = args.strategies or ["id", "title", "residual"]
     preset = PRESETS["small"]
-    rows, models = ladder(bench, strategies, args.seeds, preset.training, preset.sequence)
+    first = ladder(bench, strategies, args.seeds, preset.training, preset.sequence)
+    lines = sliced(bench, first.rows, "", counted(bench.log, bench.split.ends))
+    for name, rows in again(bench, args, first, preset):
+        lines += sliced(bench, rows, name, counted(bench.log, bench.split.known))
+    if args.llm:
+        best = strategies[-1]
+        retriever = named(best, args.seeds), first.ensembles[best]
+        bases = ["zero-shot titles", "title only"]
+        lines += read_too(bench, args, preset, first.rows, retriever, bases)
+    return lines
+
+
+def sliced(bench: Bench, rows: Sequence[Row], words: str, counts: NDArray[np.int32]
+           ) -> list[dict[str, Any]]:  # fmt: skip
+    """All targets, cold ones (without an event in ``counts``) and warm ones apart, few events."""
     test = bench.split.test
-    cold = counted(bench.log, bench.split.ends)[test.targets] == 0
+    cold = counts[test.targets] == 0
     few = test.ends - test.starts < 10
     lines = []
     for name, which in (
-        ("all targets", np.ones(len(test), bool)), ("cold targets (never bought before)", cold),
+        ("all targets", np.ones(len(test), bool)), ("cold targets (never learnt)", cold),
         ("warm targets", ~cold), ("shoppers with fewer than 10 events", few),
     ):  # fmt: skip
         if not which.any():
             continue
         part = [Row(r.name, r.ranks[:, which], r.validation) for r in rows]
         for base in ("title only", "zero-shot titles"):
+            if base not in {row.name for row in rows}:
+                continue
             found = told(part, test.take(which), base)
-            title = f"{args.data.name}, {bench.split.words}: {name}"
+            title = f"{bench.split.words}{words}: {name}"
             printed(title, found, base, int(which.sum()))
-            lines += [{**line, "slice": name, "gains over": base} for line in found]
-    if args.llm:
-        best = strategies[-1]
-        retriever = named(best, args.seeds), models[best]
-        lines += read_too(bench, args, preset, rows, retriever, ["zero-shot titles", "title only"])
+            lines += [{**line, "slice": name + words, "gains over": base} for line in found]
     return lines
 
 
@@ -378,6 +435,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--strategies", type=lambda text: text.split(","))
     parser.add_argument("--no-llm", dest="llm", action="store_false")
+    parser.add_argument("--refit", action="store_true", help="as `weft train` ships them, too")
     parser.add_argument("--reader", default="{}", help="ReaderConfig's fields as JSON")
     parser.add_argument(
         "--llm-questions", type=int, default=10**9, help="so many of the test at most"

@@ -70,10 +70,10 @@ class SASRec:
             _PRESET.sequence, mixup=MixUpConfig("id", title_dim=log.summary.title_dim), members=1
         )
         told = sha256(learnt.tobytes()).hexdigest()
-        key = training_key(log, Split(learnt, held, held, told), config, self.training)
+        key = training_key(log, Split(learnt, ends, held, held, told), config, self.training)
         self._member = train_member(
             log, learnt, held, config, self.training, self.work / key, Silent()
-        )
+        ).member
         self._table = item_table(log, self._member, Titles(log))
 
     def scores(self, log: TrainingLog, asked: Asked) -> Tensor:

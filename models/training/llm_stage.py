@@ -1,4 +1,4 @@
-"""The LLM's part of a bundle: a reranker of one kind, tuned, and the weight that validation gives.
+"""The LLM's part of a bundle: a reranker of one kind, tuned, and how validation weighs it.
 
 Both kinds are asked for in the words of ``ReaderConfig``, so that a preset and the command line
 need not know which one is trained.
@@ -39,16 +39,13 @@ class Ground:
     """What the LLM is trained on top of.
 
     ``ends`` (shoppers,): where each one's training events end; ``table`` (1 + n + q, d): all rows'
-    vectors; ``retriever``: see negatives.py; ``asked`` (q) validate, and ``searched`` (q, d) are
-    the retriever's vectors of these.
+    vectors; ``retriever``: see negatives.py.
     """
 
     log: TrainingLog
     ends: Places
     table: Tensor
     retriever: Retriever
-    asked: Questions
-    searched: Tensor
 
     @property
     def items(self) -> Tensor:
@@ -58,49 +55,59 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """A reranker for a bundle: how it is written, told of, and weighed against the retriever."""
+    """A reranker for a bundle: how it is written, told of, and weighed against the retriever.
+
+    ``weigh`` is given the questions (q) that validate, and the retriever's vectors (q, d) of these.
+    """
 
     save: Callable[[Path], None]
     told: Mapping[str, Any]
-    gate: Gate
+    weigh: Callable[[Questions, Tensor], Gate]
     candidates: int
 
 
 def tuned_reader(ground: Ground, llm: Path, config: ReaderConfig, work: Path, bar: Bars) -> Tuned:
     """The history reader. Raises ``InvalidSettings`` or ``MissingWeights``."""
-    log, asked = ground.log, ground.asked
+    log = ground.log
     reader = train_reader(
         log, ground.ends, ground.table, llm, config, work / KIND_READER, bar("LLM reader"),
         retriever=ground.retriever,
     )  # fmt: skip
-    read = reader_states(reader, log, asked.starts, asked.ends, progress=bar("gate"))
-    chosen = gate.choose_weight(log, asked, ground.searched, read, ground.items, _SEED)
-    return Tuned(reader.save, reader.told(), chosen, gate.CANDIDATES)
+
+    def weigh(asked: Questions, searched: Tensor) -> Gate:
+        read = reader_states(reader, log, asked.starts, asked.ends, progress=bar("gate"))
+        return gate.choose_weight(log, asked, searched, read, ground.items, _SEED)
+
+    return Tuned(reader.save, reader.told(), weigh, gate.CANDIDATES)
 
 
 def tuned_listwise(ground: Ground, llm: Path, config: ReaderConfig, work: Path, bar: Bars) -> Tuned:
     """The listwise reranker. Raises ``InvalidFile``, ``InvalidSettings`` or ``MissingWeights``."""
-    log, asked = ground.log, ground.asked
+    log = ground.log
     hard = mined(ground.table, log.items, ground.retriever, MINED)
     trained = train_listwise(
         log, ground.ends, llm, hard, listwise_config(config), work / KIND_LISTWISE,
         bar("listwise reranker"),
     )  # fmt: skip
-    scorer = LettersScorer(trained)
-    reranker = ListwiseReranker(scorer, 0.0, both_ways=trained.both_ways)
-    told, prompts = bar("gate"), ChoicePrompts(log, scorer.tokenize)
 
-    def score(place: int, rows: Places) -> FloatArray:
-        history = prompts.histories.reads(int(asked.starts[place]), int(asked.ends[place]))
-        request = RerankRequest(tuple(history), tuple(log.item(row) for row in rows.tolist()))
-        [scores] = reranker.score([request], Deadline(lambda: 0.0, math.inf))
-        told.step(place, len(asked), loss=0.0, metric=0.0)
-        assert scores is not None, "it had all the time"
-        return scores
+    def weigh(asked: Questions, searched: Tensor) -> Gate:
+        scorer = LettersScorer(trained)
+        reranker = ListwiseReranker(scorer, 0.0, both_ways=trained.both_ways)
+        told, prompts = bar("gate"), ChoicePrompts(log, scorer.tokenize)
 
-    chosen = gate.choose_listwise_weight(log, asked, ground.searched, ground.items, score, _SEED)
-    told.step(len(asked), len(asked), loss=0.0, metric=chosen.ndcg.mean)
-    return Tuned(trained.save, trained.told(), chosen, gate.LISTWISE_CANDIDATES)
+        def score(place: int, rows: Places) -> FloatArray:
+            history = prompts.histories.reads(int(asked.starts[place]), int(asked.ends[place]))
+            request = RerankRequest(tuple(history), tuple(log.item(row) for row in rows.tolist()))
+            [scores] = reranker.score([request], Deadline(lambda: 0.0, math.inf))
+            told.step(place, len(asked), loss=0.0, metric=0.0)
+            assert scores is not None, "it had all the time"
+            return scores
+
+        chosen = gate.choose_listwise_weight(log, asked, searched, ground.items, score, _SEED)
+        told.step(len(asked), len(asked), loss=0.0, metric=chosen.ndcg.mean)
+        return chosen
+
+    return Tuned(trained.save, trained.told(), weigh, gate.LISTWISE_CANDIDATES)
 
 
 def listwise_config(config: ReaderConfig) -> ListwiseConfig:

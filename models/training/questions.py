@@ -61,9 +61,14 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """``ends`` (shoppers,) is where each one's training events end; then what is asked."""
+    """``ends`` (shoppers,) is where each one's training events end; then what is asked.
+
+    ``known`` (shoppers,) is where what lies before the test ends, validation's events among it: to
+    learn from once validation has chosen.
+    """
 
     ends: NDArray[np.int64]
+    known: NDArray[np.int64]
     validation: Questions
     test: Questions
     words: str
@@ -82,6 +87,8 @@ def last_events(log: TrainingLog, shortest: int = 3, gap: int = 0) -> Split:
     asked = np.flatnonzero(stops - starts >= shortest + gap)
     ends = stops.copy()
     ends[asked] -= 2 + gap
+    known = stops.copy()
+    known[asked] -= 1
 
     def before(back: int) -> Questions:
         at = stops[asked] - back
@@ -92,7 +99,7 @@ def last_events(log: TrainingLog, shortest: int = 3, gap: int = 0) -> Split:
     words = "leave-one-out: the last event, the one before it"
     if gap:
         words += f", {gap} before that not trained on"
-    return Split(ends, before(2), before(1), words)
+    return Split(ends, known, before(2), before(1), words)
 
 
 def by_time(
@@ -112,12 +119,15 @@ def by_time(
     first_test = ordered[min(int(len(ordered) * (1 - test)), last)] if test else end
     place = min(int(len(ordered) * (1 - test - validation)), last)
     first_validation = ordered[place] if validation else first_test
-    ends = np.array(
-        [
-            start + np.searchsorted(ts[start:stop], first_validation)
-            for start, stop in zip(log.offsets[:-1], log.offsets[1:], strict=True)
-        ],
-        dtype=np.int64,
+    ends, known = (
+        np.array(
+            [
+                start + np.searchsorted(ts[start:stop], boundary)
+                for start, stop in zip(log.offsets[:-1], log.offsets[1:], strict=True)
+            ],
+            dtype=np.int64,
+        )
+        for boundary in (first_validation, first_test)
     )
     found = [
         _between(log, ts, first_validation, first_test, baskets),
@@ -127,7 +137,7 @@ def by_time(
     words = (
         f"global time, {how}: validation from {first_validation}, test from {first_test} (epoch ms)"
     )
-    return Split(ends, found[0], found[1], words)
+    return Split(ends, known, found[0], found[1], words)
 
 
 def _between(

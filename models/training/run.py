@@ -1,6 +1,9 @@
 """From a log to a bundle, stage by stage; each stage that is done is not done again.
 
-    log ──▶ members of the sequence model ──▶ shares of the title ──▶ LLM ──▶ gate ──▶ bundle
+    log ──▶ members of the sequence model ──▶ shares of the title ──▶ LLM ──▶ gate ──┐
+            chosen on validation, which they have not seen                           │
+        ┌────────────────────────────────────────────────────────────────────────────┘
+        └─▶ the same again on the whole log ──▶ bundle
 
 Everything between stands in a work folder, so that a run which was killed goes on where it was.
 """
@@ -9,7 +12,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -37,15 +40,19 @@ from models.manifest import KIND_READER
 from models.ports import TitleEncoder
 from models.sequence import Member, SequenceModel
 from models.training import gate
-from models.training.llm_stage import STAGES, Bars, Ground
+from models.training.llm_stage import STAGES, Bars, Ground, Tuned
 from models.training.log import FORMAT, Logged, TrainingLog, prepare
+from models.training.negatives import Places
 from models.training.presets import Preset
 from models.training.questions import Questions, Split, by_time, gains, hits, last_events, ranks
 from models.training.reader import ReaderConfig
 from models.training.sequence import (
+    SequenceTraining,
     Titles,
+    Trained,
     counted,
     item_table,
+    refit_member,
     shopper_vectors,
     train_member,
     training_key,
@@ -63,7 +70,9 @@ _SEED: Final = 0  # of the resampling
 class Request:
     """What to train. ``split`` is one of ``SPLITS``; ``llm`` None tunes no LLM.
 
-    ``reranker`` is how the LLM is to rerank, one of ``llm_stage.STAGES``.
+    ``reranker`` is how the LLM is to rerank, one of ``llm_stage.STAGES``. With ``refit`` the models
+    are trained anew on the whole log, validation's part too, by the settings that it chose: what
+    sells now is in the log's end.
     """
 
     preset: Preset
@@ -75,6 +84,7 @@ class Request:
     reranker: str = KIND_READER
     command: str = ""
     held_out: tuple[str, ...] = ()  # categories that the sources left out
+    refit: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +121,8 @@ def train(
         f"{log.shoppers:,} shoppers, {log.summary.events:,} events, {log.items:,} items; "
         f"{len(split.validation):,} questions validate"
     )
-    model, shares = sequence_model(request, log, split, work, bar)
+    trained, shares = sequence_model(request, log, split, work, bar)
+    model = together([each.member for each in trained], log)
     space = Space.of(log, model)
     validation = split.validation.sample(request.preset.asked, 1)
     wanted = shopper_vectors(log, validation, model, space.table)
@@ -121,30 +132,32 @@ def train(
         "validation HR@10 retriever": bootstrap(hits(alone), _SEED, groups),
         "validation NDCG@10 retriever": bootstrap(gains(alone), _SEED, groups),
     }
-    tuned = None
-    if request.llm is not None:
+    tuned, chosen = _tuned(request, log, split.ends, model, space, work, bar), None
+    if tuned is not None:
         asked = validation.sample(request.preset.asked_llm, 2)
-        ground = Ground(
-            log, split.ends, space.table, retriever_of(log, model, space.table),
-            asked, shopper_vectors(log, asked, model, space.table),
-        )  # fmt: skip
-        tuned = STAGES[request.reranker](ground, request.llm, _llm_config(request), work, bar)
-        metrics |= _told_gate(request.reranker, tuned.gate)
-        say(f"the weight of the LLM ({request.reranker}): {tuned.gate.weight:g}")
+        chosen = tuned.weigh(asked, shopper_vectors(log, asked, model, space.table))
+        metrics |= _told_gate(request.reranker, chosen)
+        say(f"the weight of the LLM ({request.reranker}): {chosen.weight:g}")
+    ends = split.ends
+    if request.refit:
+        say("validation has chosen: once more, on the whole log")
+        ends, again = split.known, work / "refit"
+        model = _refit(request, log, split, trained, again, bar)
+        tuned = _tuned(request, log, ends, model, Space.of(log, model), again, bar)
 
     def fill(folder: Path) -> None:
         state = {n: v.detach().contiguous() for n, v in model.state_dict().items()}
         save_file(_halved(state, request.preset.halves), folder / SEQUENCE)
-        write_items(folder, log.item_ids, counted(log, split.ends)[1:])
+        write_items(folder, log.item_ids, counted(log, ends)[1:])
         if tuned is not None:
             tuned.save(folder / READER)
             (folder / READER / "README.md").unlink(missing_ok=True)
 
-    told = _described(request, log, split, encoder, model, shares, metrics)
-    if tuned is not None and request.llm is not None:
+    told = _described(request, log, split, ends, encoder, model, shares, metrics)
+    if tuned is not None and chosen is not None and request.llm is not None:
         told = replace(
             told,
-            gate={"weight": tuned.gate.weight, "candidates": tuned.candidates},
+            gate={"weight": chosen.weight, "candidates": tuned.candidates},
             reader={"kind": request.reranker, **tuned.told, "llm_source": request.llm_source,
                     "llm_sha256": weights.fingerprint(request.llm)},
         )  # fmt: skip
@@ -182,25 +195,62 @@ def prepared(folder: Path, sources: Sources, encoder: TitleEncoder, say: Say) ->
 
 def sequence_model(
     request: Request, log: TrainingLog, split: Split, work: Path, bar: Bars
-) -> tuple[SequenceModel, list[Mapping[str, float]]]:
+) -> tuple[list[Trained], list[Mapping[str, float]]]:
     """All members, trained with seeds of their own, and each class's share of the title."""
     config = replace(
         request.preset.sequence,
         mixup=replace(request.preset.sequence.mixup, title_dim=log.summary.title_dim),
     )
-    model = SequenceModel(config, log.items)
+    found: list[Trained] = []
     shares: list[Mapping[str, float]] = []
     for number in range(config.members):
-        how = replace(request.preset.training, seed=request.seed * 1000 + number)
-        label = "sequence model"
-        if config.members > 1:
-            label += f" {number + 1}/{config.members}"
+        how, label = _member(request, number)
         place = work / f"member-{training_key(log, split, config, how)}"
-        member = train_member(log, split.ends, split.validation, config, how, place, bar(label))
+        trained = train_member(log, split.ends, split.validation, config, how, place, bar(label))
         sample = split.validation.sample(request.preset.asked, 1)
-        shares.append(gate.choose_shares(log, sample, member, Titles(log)))
-        model.members[number].load_state_dict(member.state_dict())
-    return model.eval().requires_grad_(False), shares
+        shares.append(gate.choose_shares(log, sample, trained.member, Titles(log)))
+        found.append(trained)
+    return found, shares
+
+
+def _refit(
+    request: Request, log: TrainingLog, split: Split, trained: Sequence[Trained], work: Path,
+    bar: Bars,
+) -> SequenceModel:  # fmt: skip
+    """The members anew on what lies before the test."""
+    found: list[Member] = []
+    for number, each in enumerate(trained):
+        how, label = _member(request, number)
+        place = work / f"member-{training_key(log, split, each.member.config, how)}"
+        told = bar(f"{label}, whole log")
+        found.append(refit_member(log, split.known, each, how, place, told))
+    return together(found, log)
+
+
+def _member(request: Request, number: int) -> tuple[SequenceTraining, str]:
+    """How the member of that number is trained, and what its progress is called."""
+    members = request.preset.sequence.members
+    label = "sequence model" + (f" {number + 1}/{members}" if members > 1 else "")
+    return replace(request.preset.training, seed=request.seed * 1000 + number), label
+
+
+def together(members: Sequence[Member], log: TrainingLog) -> SequenceModel:
+    """The members as one model: their vectors side by side."""
+    model = SequenceModel(replace(members[0].config, members=len(members)), log.items)
+    for own, member in zip(model.members, members, strict=True):
+        own.load_state_dict(member.state_dict())
+    return model.eval().requires_grad_(False)
+
+
+def _tuned(
+    request: Request, log: TrainingLog, ends: Places, model: SequenceModel, space: Space,
+    work: Path, bar: Bars,
+) -> Tuned | None:  # fmt: skip
+    """The LLM, tuned on the events up to ``ends`` in the model's space; None where none is."""
+    if request.llm is None:
+        return None
+    ground = Ground(log, ends, space.table, retriever_of(log, model, space.table))
+    return STAGES[request.reranker](ground, request.llm, _llm_config(request), work, bar)
 
 
 def _llm_config(request: Request) -> ReaderConfig:
@@ -242,14 +292,14 @@ def _halved(state: dict[str, Tensor], halves: bool) -> dict[str, Tensor]:
             for n, v in state.items()}  # fmt: skip
 
 
-def trained_until(log: TrainingLog, split: Split) -> int:
+def trained_until(log: TrainingLog, ends: Places) -> int:
     """The ts (epoch ms) of the newest event that was learnt; 0 where none was."""
-    some = split.ends > log.offsets[:-1]
-    return int(log.ts[split.ends[some] - 1].max(initial=0))
+    some = ends > log.offsets[:-1]
+    return int(log.ts[ends[some] - 1].max(initial=0))
 
 
 def _described(
-    request: Request, log: TrainingLog, split: Split, encoder: TitleEncoder,
+    request: Request, log: TrainingLog, split: Split, ends: Places, encoder: TitleEncoder,
     model: SequenceModel, shares: list[Mapping[str, float]], metrics: Mapping[str, Interval],
 ) -> Described:  # fmt: skip
     summary = log.summary
@@ -266,8 +316,8 @@ def _described(
         data={"fingerprint": summary.fingerprint, "events": summary.events,
               "shoppers": summary.shoppers, "items": summary.items,
               "first_ts": summary.first_ts, "last_ts": summary.last_ts},
-        split={"words": split.words, "validation": len(split.validation),
-               "trained_until": trained_until(log, split),
+        split={"words": split.words, "validation": len(split.validation), "refit": request.refit,
+               "trained_until": trained_until(log, ends),
                **({"held_out_categories": list(request.held_out)} if request.held_out else {})},
         metrics={name: asdict(value) for name, value in metrics.items()},
         mix={f"member {n}": share for n, share in enumerate(shares, 1)},

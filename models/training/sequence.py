@@ -32,7 +32,7 @@ from models.training.windows import Batch, Windows, gathered
 _log = logging.getLogger("weft.training")
 
 #: Grows when the same settings train another model.
-_RECIPE: Final = 2
+_RECIPE: Final = 3
 _ROWS: Final = 8192  # rows of the item table made at once
 _COMPONENTS: Final = 20_000  # titles whose principal components are a beginning
 _ASKED: Final = 1024  # questions encoded at once
@@ -77,6 +77,14 @@ class Titles:
         return torch.from_numpy(self._mapped[rows.numpy()].astype(np.float32))
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A member as it was at its best look at validation, and after how many ``epochs`` that was."""
+
+    member: Member
+    epochs: int
+
+
 def train_member(
     log: TrainingLog,
     ends: NDArray[np.int64],
@@ -85,16 +93,12 @@ def train_member(
     how: SequenceTraining,
     work: Path,
     progress: Progress,
-) -> Member:
+) -> Trained:
     """One trained member; the weights are those of the best look at validation.
 
     After a kill a second call goes on from the last whole epoch, to the same weights.
     """
-    torch.manual_seed(how.seed)
-    member = Member(config, log.items, torch.from_numpy(counted(log, ends)))
-    if config.mixup.zero_shot:
-        some = np.random.default_rng(how.seed).permutation(len(log.titles))[:_COMPONENTS]
-        member.mixup.begin_with(torch.from_numpy(log.titles[np.sort(some)].astype(np.float32)))
+    member = _untrained(log, ends, config, how)
     run = Run(log, ends, validation.sample(how.asked, 1), member, how, progress)
     state = kept(work)
     if state is not None:
@@ -105,7 +109,43 @@ def train_member(
         run.epoch()
         keep(work, run.state())
     member.load_state_dict(run.best)
+    return Trained(member.eval(), run.best_at)
+
+
+def refit_member(
+    log: TrainingLog,
+    ends: NDArray[np.int64],
+    trained: Trained,
+    how: SequenceTraining,
+    work: Path,
+    progress: Progress,
+) -> Member:
+    """``trained`` anew from its beginning on events up to ``ends``, validation's among them.
+
+    What validation chose stays: its epochs, at the same rates, and each class's share of the title.
+    """
+    member = _untrained(log, ends, trained.member.config, how)
+    nobody = np.zeros(0, dtype=np.int64)
+    run = Run(log, ends, Questions(nobody, nobody, nobody, nobody), member, how, progress)
+    state = kept(work)
+    if state is not None:
+        run.load(state)
+    while run.done < trained.epochs:
+        run.epoch()
+        keep(work, run.state())
+    member.mixup.shares.copy_(trained.member.mixup.shares)
     return member.eval()
+
+
+def _untrained(
+    log: TrainingLog, ends: NDArray[np.int64], config: SequenceConfig, how: SequenceTraining
+) -> Member:
+    torch.manual_seed(how.seed)
+    member = Member(config, log.items, torch.from_numpy(counted(log, ends)))
+    if config.mixup.zero_shot:
+        some = np.random.default_rng(how.seed).permutation(len(log.titles))[:_COMPONENTS]
+        member.mixup.begin_with(torch.from_numpy(log.titles[np.sort(some)].astype(np.float32)))
+    return member
 
 
 class Run:
@@ -139,6 +179,7 @@ class Run:
         self.done = 0
         self.score = -1.0
         self.waited = 0
+        self.best_at = 0  # epochs
         self.best: dict[str, Tensor] = _copied(member)
 
     @property
@@ -213,7 +254,9 @@ class Run:
         return torch.log(1 - (1 - drawn) * (1 - positive))
 
     def look(self) -> None:
-        """Asks validation, and keeps the weights that are the best so far."""
+        """Asks validation, if there is any, and keeps the weights that are the best so far."""
+        if not len(self.validation):
+            return
         self.member.eval()
         found = evaluate(self.log, self.validation, self.member, self.titles)
         score = float(gains(found).mean())
@@ -222,6 +265,7 @@ class Run:
         )
         if score > self.score:
             self.score, self.waited, self.best = score, 0, _copied(self.member)
+            self.best_at = self.done
         else:
             self.waited += 1
 
@@ -231,7 +275,7 @@ class Run:
             "member": self.member.state_dict(),
             "best": self.best,
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "numbers": [self.done, self.score, self.waited],
+            "numbers": [self.done, self.score, self.waited, self.best_at],
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -240,7 +284,7 @@ class Run:
         self.best = state["best"]
         for optimiser, told in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(told)
-        self.done, self.score, self.waited = state["numbers"]
+        self.done, self.score, self.waited, self.best_at = state["numbers"]
 
 
 def training_key(

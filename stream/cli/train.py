@@ -61,6 +61,10 @@ if TYPE_CHECKING:
     help="Categories never to learn from, so that a replay tells how they fare: how many, drawn by "
          "the seed, or a name; repeat it for more names.",
 )  # fmt: skip
+@click.option(
+    "--refit/--no-refit", default=True,
+    help="Train once more on the whole log after validation has chosen; by default so.",
+)  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Of the sequence model, at most.")
 @click.option("--llm-tokens", type=click.IntRange(1), help="That the LLM trains on, at most.")
 @click.option("--rank", type=click.IntRange(1), help="Of the LLM's adapter.")
@@ -115,6 +119,7 @@ def command(events: Path, catalog: Path, out: Path, **options: Any) -> None:
         reranker=options["reranker"],
         command=shlex.join(["weft", *sys.argv[1:]]),
         held_out=held_out,
+        refit=options["refit"],
     )
     work = options["work"] or out.resolve().with_name(f".{out.resolve().name}.work")
     with Bars() as bars:

@@ -61,7 +61,7 @@ class Lab:
         ends, validation = learnt(
             self.prepared.log, self.prepared.asked, new_only=self.request.new_only
         )
-        return Split(ends, validation, validation, self.prepared.asked.words)
+        return Split(ends, ends, validation, validation, self.prepared.asked.words)
 
     def member(self, strategy: str) -> Member:
         """A trained member, made once."""
@@ -76,7 +76,7 @@ class Lab:
         place = self.request.work / f"member-{training_key(log, split, config, how)}"
         return train_member(
             log, split.ends, split.validation, config, how, place, self.bar(strategy)
-        )
+        ).member
 
     def questions(self) -> Questions:
         """The histories that are asked, in the baskets' order; targets are in the baskets."""

@@ -78,6 +78,8 @@ def test_a_training_that_was_killed_goes_on_and_ends_in_the_same_bundle(
     assert manifest.told.data["events"] == 90 * 6 + 1  # a click with a query is a search as well
     assert 0 < manifest.told.metrics["validation HR@10 retriever"]["mean"] <= 1
     assert manifest.told.command.startswith("weft train --events ")
+    assert manifest.told.split["refit"]
+    assert manifest.told.split["trained_until"] == manifest.told.data["last_ts"]
 
 
 def test_a_log_that_is_too_short_is_refused_with_what_to_do(

@@ -53,7 +53,8 @@ def bundle(llm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     sources = Sources("a log", items, events)
     train(request, sources, HashEncoder(), folder / "out", folder / "work", print, bar)
-    assert stages == ["sequence model", "listwise reranker", "gate"]
+    validated = ["sequence model", "listwise reranker", "gate"]
+    assert stages == [*validated, "sequence model, whole log", "listwise reranker"]
     return folder / "out"
 
 
