@@ -26,7 +26,7 @@ from bench.faults.bugs import BUGS
 from bench.faults.checker import check
 from bench.faults.injector import Injector
 from bench.faults.report import figures, table
-from bench.faults.schedule import faults, records, sizes
+from bench.faults.schedule import faults, records, sizes, storm
 from bench.faults.sender import Sender, hold
 from bench.faults.workers import Setup
 from stream.broker import ensure_topics
@@ -49,8 +49,7 @@ def run(kafka: RealKafka, folder: Path, options: argparse.Namespace) -> dict[str
     ledger = hold(kafka.bootstrap, changelog, options.held, lambda n: shop.items[n % 50][0])
     only = frozenset(options.only.split(",")) if options.only else frozenset()
     planned = sizes(options.minutes, options.rate, only, options.dense)
-    sent = records(shop, planned, options.seed)
-    sender = Sender(kafka.bootstrap, sent, planned.records, planned.seconds, ledger)
+    sender = Sender(kafka.bootstrap, records(shop, planned, options.seed), ledger)
     injector = Injector(kafka, setup, WORKERS, options.drain)
     injector.run(sender, faults(planned, options.seed, options.session_timeout, WORKERS))
     lists = topics.lists(kafka.bootstrap)
@@ -64,7 +63,8 @@ def run(kafka: RealKafka, folder: Path, options: argparse.Namespace) -> dict[str
         "session_timeout_s": options.session_timeout,
         "sound": verdict.sound and injector.drained and verdict.once > 0,
     }
-    return result | figures(injector, verdict, lists)
+    begins, ends = (sender.begun + second for second in storm(planned, options.seed))
+    return result | figures(injector, verdict, lists, lists.waits(ledger), (begins, ends))
 
 
 def shop_of(name: str | None) -> Shop:

@@ -78,11 +78,14 @@ class Ledger:
     shoppers: dict[bytes, Shopper] = field(default_factory=dict)
     bad: set[Source] = field(default_factory=set)
     held: dict[bytes, bytes] = field(default_factory=dict)  # states that were there before
+    #: each good record's (key, topic's rank, offset, epoch s), in the order of landing
+    times: list[tuple[bytes, int, int, float]] = field(default_factory=list)
 
-    def landed(self, action: Action, topic: str, offset: int) -> None:
-        """A good record is on the broker."""
-        shopper = self.shoppers.setdefault(action.user_id.encode(), Shopper())
-        shopper.landed.append((action, TOPICS.index(topic), offset))
+    def landed(self, action: Action, topic: str, offset: int, at: float = 0.0) -> None:
+        """A good record, sent at epoch second ``at``, is on the broker."""
+        key, rank = action.user_id.encode(), TOPICS.index(topic)
+        self.shoppers.setdefault(key, Shopper()).landed.append((action, rank, offset))
+        self.times.append((key, rank, offset, at))
 
 
 @dataclass(slots=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
+
+import numpy as np
 
 from bench.faults.checker import Verdict
 from bench.faults.injector import Done, Injector
@@ -17,8 +19,18 @@ _BROKER = (FaultKind.BROKER_GONE, FaultKind.BROKER_RESTART)
 _INDEX = (FaultKind.INDEX_FAILS, FaultKind.INDEX_SLOW)
 
 
-def figures(injector: Injector, verdict: Verdict, lists: Lists) -> dict[str, Any]:
-    """One flat object; seconds are rounded to a tenth, None where nothing was measured."""
+def figures(
+    injector: Injector, verdict: Verdict, lists: Lists, waits: Iterable[tuple[float, float]],
+    storm: tuple[float, float],
+) -> dict[str, Any]:  # fmt: skip
+    """One flat object; seconds are rounded to a tenth, None where nothing was measured.
+
+    ``waits``: see ``Lists.waits``; ``storm``: its begin and end, epoch s.
+    """
+    inside: list[float] = []
+    outside: list[float] = []
+    for at, seconds in waits:
+        (inside if storm[0] <= at < storm[1] else outside).append(seconds)
     everyone = [*injector.workers, injector.joiner]
     told = [worker.told() for worker in everyone]
     kills = [done for done in injector.done if done.kind in KILLS]
@@ -47,6 +59,8 @@ def figures(injector: Injector, verdict: Verdict, lists: Lists) -> dict[str, Any
         "takeover_p50_s": _middle(takeovers),
         "takeovers": [[k.kind, seconds] for k, seconds in zip(kills, takeovers, strict=True)],
         "after_outage_s": _most(after),
+        "list_s": _percentiles(outside),
+        "list_in_storm_s": _percentiles(inside),
         "drained": injector.drained,
         "drain_s": round(injector.drain_s, 1),
         "workers_ended_by_themselves": sum(worker.ended_itself for worker in everyone),
@@ -82,6 +96,8 @@ def table(found: dict[str, Any]) -> str:
         ("recovery s: start to holding its states, p50 / max", _pair(f, "recovery")),
         ("takeover s: SIGKILL to lists everywhere, p50 / max", _pair(f, "takeover")),
         ("after an outage s: to lists everywhere, max", f["after_outage_s"]),
+        ("good event to list s, p50 / p90 / p99", _row(f["list_s"])),
+        ("  in the storm of bad messages", _row(f["list_in_storm_s"])),
         ("drained after the last record, s", f["drain_s"] if f["drained"] else "NEVER"),
         ("workers that ended by themselves", f["workers_ended_by_themselves"]),
         ("records that the intake went back for", f["rewinds"]),
@@ -104,6 +120,10 @@ def _pair(found: dict[str, Any], name: str) -> str:
     return f"{found[f'{name}_p50_s']} / {found[f'{name}_s']}"
 
 
+def _row(percentiles: Sequence[float]) -> str:
+    return " / ".join(str(each) for each in percentiles) or "-"
+
+
 def _count(done: Sequence[Done], *kinds: FaultKind) -> int:
     return sum(each.kind in kinds for each in done)
 
@@ -117,6 +137,11 @@ def _most(seconds: Sequence[float | None]) -> float | None:
 def _middle(seconds: Sequence[float | None]) -> float | None:
     known = [each for each in seconds if each is not None]
     return round(statistics.median(known), 1) if known else None
+
+
+def _percentiles(seconds: Sequence[float]) -> list[float]:
+    """p50, p90 and p99; none of nothing."""
+    return [round(float(p), 2) for p in np.percentile(seconds, (50, 90, 99))] if seconds else []
 
 
 def _last_sums(told: Sequence[Sequence[dict[str, Any]]], name: str) -> int:

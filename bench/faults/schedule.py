@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import Final
 
 import orjson
@@ -27,6 +29,7 @@ _SCALE: Final = {
     "bundles": (2, 8),
 }
 _BAD: Final = (10_000, 100_000)
+_SHOPPERS_DO: Final = (EventKind.CLICK, EventKind.PURCHASE, EventKind.SEARCH)
 
 
 class FaultKind(StrEnum):
@@ -69,8 +72,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One record to send; ``action`` is None for a bad message. ``partition`` -1: by its key."""
+    """One record to send at ``at`` seconds; ``action`` is None for a bad message.
 
+    ``partition`` -1: by its key.
+    """
+
+    at: float
     topic: str
     key: bytes | None
     value: bytes | None
@@ -98,9 +105,9 @@ class Sizes:
         return 60 * self.minutes
 
     @property
-    def records(self) -> int:
-        """Good and bad ones together."""
-        return round(self.seconds * self.rate) + self.bad
+    def good(self) -> int:
+        """Good events."""
+        return round(self.seconds * self.rate)
 
 
 def sizes(
@@ -156,42 +163,57 @@ def _lasts(kind: FaultKind, rng: random.Random, session_timeout: float) -> float
     return rng.uniform(4.0, 10.0)
 
 
+def storm(planned: Sizes, seed: int) -> tuple[float, float]:
+    """From when to when, in seconds, half of the bad messages come: a minute of a long run."""
+    begins = random.Random(f"storm {seed}").uniform(planned.seconds / 4, planned.seconds / 2)
+    return begins, begins + min(60.0, planned.seconds / 6)
+
+
 def records(shop: Shop, planned: Sizes, seed: int) -> Iterator[Sent]:
-    """Every record in its order. Half of the bad ones come in one storm, the rest anywhere."""
+    """Every record in its order: the good ones at a steady rate, whatever else comes.
+
+    Half of the bad ones come in one storm on one topic, the rest at any time on any.
+    """
     rng = random.Random(f"records {seed}")
-    total, storm = planned.records, planned.bad // 2
-    begins = rng.randrange(total // 4, total // 2)
-    block = range(begins, begins + storm)
-    places = [place for place in range(total) if place not in block]
-    bad = set(rng.sample(places, planned.bad - storm)) | set(block)
-    source = actions(shop, seed)
-    for place in range(total):
-        yield _bad(rng) if place in bad else _good(next(source))
+    begins, ends = storm(planned, seed)
+    stormy = planned.bad // 2
+    within = [begins + (ends - begins) * number / stormy for number in range(stormy)]
+    anywhere = sorted(rng.uniform(0.0, planned.seconds) for _ in range(planned.bad - stormy))
+    good = islice(actions(shop, seed), planned.good)
+    return heapq.merge(
+        (_good(number / planned.rate, action) for number, action in enumerate(good)),
+        (_bad(at, rng.choice(_SHOPPERS_DO), rng) for at in anywhere),
+        (_bad(at, EventKind.CLICK, rng) for at in within),
+        key=lambda record: record.at,
+    )
 
 
-def _good(action: Action) -> Sent:
+def _good(at: float, action: Action) -> Sent:
     fields = {"user_id": action.user_id, "ts": action.ts, "item_id": action.item_id}
     fields |= {"query": action.query, "event_id": action.event_id}
     value = orjson.dumps({name: value for name, value in fields.items() if value is not None})
-    return Sent(TOPIC_OF[action.kind], action.user_id.encode(), value, action)
+    return Sent(at, TOPIC_OF[action.kind], action.user_id.encode(), value, action)
 
 
-def _bad(rng: random.Random) -> Sent:
+def _bad(at: float, kind: EventKind, rng: random.Random) -> Sent:
     """A record that must become a dead letter, of any of the ways to be wrong."""
-    kind = rng.choice((EventKind.CLICK, EventKind.PURCHASE, EventKind.SEARCH))
-    topic, key = TOPIC_OF[kind], f"bad{rng.randrange(1000)}".encode()
+    key = f"bad{rng.randrange(1000)}".encode()
     good = {"user_id": key.decode(), "ts": 1_700_000_000_000, "item_id": "i1", "query": "linen"}
+    value: bytes | None
+    partition = -1
     way = rng.choices(("json", "field", "type", "null", "partition", "long"), (9, 9, 9, 9, 9, 0.2))
     match way[0]:
         case "json":
-            return Sent(topic, key, b"\xff{not json", None)
+            value = b"\xff{not json"
         case "field":
-            return Sent(topic, key, orjson.dumps({"user_id": key.decode()}), None)
+            value = orjson.dumps({"user_id": key.decode()})
         case "type":
-            return Sent(topic, key, orjson.dumps(good | {"ts": "yesterday"}), None)
+            value = orjson.dumps(good | {"ts": "yesterday"})
         case "null":
-            return Sent(topic, key, None, None)
+            value = None
         case "long":
-            return Sent(topic, key, orjson.dumps(good | {"x": "x" * MAX_BYTES}), None)
-    wrong = (partition_of(key, PARTITIONS, PARTITIONER) + 1) % PARTITIONS
-    return Sent(topic, key, orjson.dumps(good), None, wrong)
+            value = orjson.dumps(good | {"x": "x" * MAX_BYTES})
+        case _:
+            value = orjson.dumps(good)
+            partition = (partition_of(key, PARTITIONS, PARTITIONER) + 1) % PARTITIONS
+    return Sent(at, TOPIC_OF[kind], key, value, None, partition)

@@ -21,22 +21,20 @@ class Sender(threading.Thread):
     The producer waits out any outage; being idempotent it neither doubles nor reorders.
     """
 
-    def __init__(
-        self, bootstrap: str, records: Iterator[Sent], count: int, seconds: float, ledger: Ledger
-    ) -> None:
+    def __init__(self, bootstrap: str, records: Iterator[Sent], ledger: Ledger) -> None:
         super().__init__(name="bench-sender", daemon=True)
         self.error: BaseException | None = None
         self.sent = 0
+        self.begun = 0.0  # epoch s
         self._records, self._ledger = records, ledger
-        self._pace = seconds / max(1, count)
         self._producer = producer(bootstrap)
 
     def run(self) -> None:
         """See above."""
-        begun = time.monotonic()
+        self.begun, begun = time.time(), time.monotonic()
         try:
-            for number, record in enumerate(self._records):
-                while (ahead := begun + number * self._pace - time.monotonic()) > 0:
+            for record in self._records:
+                while (ahead := begun + record.at - time.monotonic()) > 0:
                     self._producer.poll(min(ahead, 0.05))
                 self._send(record)
             while left := self._producer.flush(5.0):
@@ -64,7 +62,8 @@ class Sender(threading.Thread):
         self.sent += 1
         offset, partition = message.offset(), message.partition()
         if record.action is not None:
-            self._ledger.landed(record.action, record.topic, offset)
+            sent_at = message.timestamp()[1] / 1000
+            self._ledger.landed(record.action, record.topic, offset, sent_at)
         else:
             self._ledger.bad.add((record.topic, partition, offset))
 

@@ -11,7 +11,7 @@ from typing import Final
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from bench.faults.checker import Kept, Source, reach_of_list, reach_of_state
+from bench.faults.checker import Kept, Ledger, Source, reach_of_list, reach_of_state
 from bench.faults.schedule import PARTITIONS
 
 _PATIENCE: Final = 60.0
@@ -61,6 +61,18 @@ class Lists:
     kept: Kept = field(default_factory=Kept)
     models: Counter[str] = field(default_factory=Counter)  # lists by the space that made them
     times: list[list[float]] = field(default_factory=lambda: [[] for _ in range(PARTITIONS)])
+    #: each shopper's lists: (epoch s, the offsets that it knows, a topic each)
+    made: dict[bytes, list[tuple[float, tuple[int, ...]]]] = field(default_factory=dict)
+
+    def waits(self, ledger: Ledger) -> Iterator[tuple[float, float]]:
+        """Of each good event (epoch s, seconds to the first list that knows it).
+
+        Leaves out those that no list knows: of a shopper who was forgotten in the same batch.
+        """
+        for key, rank, offset, sent_at in ledger.times:
+            known = [at for at, reach in self.made.get(key, ()) if reach and reach[rank] > offset]
+            if known:
+                yield sent_at, min(known) - sent_at
 
     def again_after(self, at: float) -> float | None:
         """Seconds from ``at`` until every partition had a list; None: one never had."""
@@ -74,8 +86,10 @@ def lists(bootstrap: str) -> Lists:
     found = Lists()
     for message in everything(bootstrap, "recommendations"):
         key, value = message.key(), message.value()
-        found.kept.put(key, value, reach_of_list(key, value))
-        found.times[message.partition()].append(message.timestamp()[1] / 1000)
+        reach, at = reach_of_list(key, value), message.timestamp()[1] / 1000
+        found.kept.put(key, value, reach)
+        found.times[message.partition()].append(at)
+        found.made.setdefault(key, []).append((at, reach))
         if value is not None:
             found.models[orjson.loads(value)["model"]] += 1
     return found

@@ -9,7 +9,8 @@ import pytest
 
 from bench.faults.actions import Action, actions, invented
 from bench.faults.checker import Kept, Ledger, Verdict, check, reach_of_list, reach_of_state
-from bench.faults.schedule import KILL_POINTS, KILLS, FaultKind, Sent, faults, records, sizes
+from bench.faults.schedule import KILL_POINTS, KILLS, FaultKind, Sent, faults, records, sizes, storm
+from bench.faults.topics import Lists
 from models.errors import BadMessage
 from stream.contracts import EventKind, decode_shopper
 
@@ -179,6 +180,29 @@ def test_every_bad_message_is_refused_and_every_good_one_taken() -> None:
     assert sum(record.action is None for record in sent) == 1_000
     for record in sent:
         assert refused(record) == (record.action is None)
+
+
+def test_half_of_the_bad_messages_come_in_a_storm_on_clicks_and_good_ones_go_on_meanwhile() -> None:
+    planned = sizes(1, 50)
+    begins, ends = storm(planned, 3)
+    sent = list(records(invented(), planned, 3))
+    assert [record.at for record in sent] == sorted(record.at for record in sent)
+    within = [record for record in sent if begins <= record.at < ends]
+    good = [record for record in within if record.action is not None]
+    assert len(good) == pytest.approx(50 * (ends - begins), abs=1)
+    on_clicks = sum(record.action is None and record.topic == "clicks" for record in within)
+    assert on_clicks >= 500
+
+
+def test_an_event_waits_for_the_first_list_that_knows_it() -> None:
+    known = Ledger()
+    known.landed(CLICK, "clicks", 3, 100.0)
+    known.landed(BOUGHT, "purchases", 0, 101.0)
+    known.landed(Action(EventKind.CLICK, "mia", 1_000, "i1"), "clicks", 4, 102.0)
+    lists = Lists()
+    lists.made[KEY] = [(100.5, (4, 0, 0, 0)), (101.5, (4, 0, 0, 0)), (103.0, (4, 1, 0, 0))]
+    lists.made[b"mia"] = [(104.0, ())]
+    assert list(lists.waits(known)) == [(100.0, 0.5), (101.0, 2.0)]
 
 
 def refused(record: Sent) -> bool:
