@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from models.domain import Item
 from models.ports import FloatArray, Hit, Stored
 from stream.index_edge import EdgeIndex
+from stream.items import point_id
 
 #: Items that are remembered, some 3 KB each; past it all are forgotten and read anew.
 MOST: Final = 50_000
@@ -24,7 +26,7 @@ class RememberingIndex(EdgeIndex):
     def __init__(self, folder: Path, encoder: str, dim: int) -> None:
         super().__init__(folder, encoder, dim)
         self._kept: dict[str, Stored] = {}
-        self._item_ids: dict[str, str] = {}  # by point
+        self._items: dict[int, Item] = {}  # by point
 
     def upsert(self, items: Sequence[Item], vectors: Sequence[FloatArray | None]) -> None:
         """See ``EdgeIndex``."""
@@ -46,16 +48,26 @@ class RememberingIndex(EdgeIndex):
 
     def search(self, vectors: FloatArray, limit: int) -> list[list[Hit]]:
         """See ``EdgeIndex``."""
-        answers = list(self._points(vectors, limit, payload=False))
-        points = {str(point.id) for answer in answers for point in answer}
-        if new := points - self._item_ids.keys():
-            self._item_ids |= self._names(sorted(new))
-        stored = self.get([self._item_ids[point] for point in points])
-        return [
-            [Hit(stored[self._item_ids[str(point.id)]].item, point.score) for point in answer]
-            for answer in answers
+        answers = [
+            [(_number(point.id), point.score) for point in answer]
+            for answer in self._points(vectors, limit, payload=False)
         ]
+        if len(self._items) > MOST:
+            self._items.clear()
+        new = {number for answer in answers for number, _ in answer if number not in self._items}
+        if new:
+            names = self._names([str(UUID(int=number)) for number in sorted(new)])
+            stored = self.get(list(names.values()))
+            self._items |= {_number(UUID(p)): stored[name].item for p, name in names.items()}
+        return [[Hit(self._items[number], score) for number, score in each] for each in answers]
 
     def _forget(self, item_ids: Sequence[str]) -> None:
         for item_id in item_ids:
             self._kept.pop(item_id, None)
+            self._items.pop(_number(UUID(point_id(item_id))), None)
+
+
+def _number(point: int | UUID | str) -> int:
+    """Of a point's id: quicker to look up than the id, and than its words."""
+    assert isinstance(point, UUID), "ours all are"
+    return point.int
