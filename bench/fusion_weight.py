@@ -1,15 +1,17 @@
 """The untuned LLM's weight in the fusion, on the validation part of an event log.
 
-    python -m bench.fusion_weight --data amazon_beauty|hm_sample [--users N] [--seed S] [--json]
+    python -m bench.fusion_weight --data amazon_beauty|hm_sample [--users N] [--seed S]
+        [--trend 0.2] [--json]
 
 The logs lie in the folder that WEFT_DATA names (../shared/data without it). Beauty: a shopper's
 event before the last one, asked with all before it (leave-one-out; the last is kept for tests).
 H&M: all before the last 20 % of the events; what one shopper bought at one ts is one question
 with several targets, asked before any of it is applied. Retrieval is the one that ships: the
-recency-weighted mean of title vectors over all items, what was bought left out; the first 20 are
-reranked. Only questions with a target among these need the LLM: the others' metrics are 0 at
-every weight, and count. Items with the same title have the same score: a target takes the mean
-rank of its ties. Intervals are 95 %, paired, shoppers resampled.
+recency-weighted mean of title vectors over all items, with what was popular on the days before
+raised (--trend 0: not), what was bought left out; the first 20 are reranked. Only questions with a
+target among these need the LLM: the others' metrics are 0 at every weight, and count. Items with
+the same title have the same score but for what popularity adds: a target takes the mean rank of its
+ties. Intervals are 95 %, paired, shoppers resampled.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import os
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -29,17 +32,19 @@ from typing import Any
 
 import numpy as np
 
-from models import evaluation
+from models import evaluation, trending
 from models.domain import Item, Kind, Step
 from models.encoder import load_encoder
 from models.evaluation import Groups, Values
 from models.fusion import fuse
 from models.likelihood import LikelihoodReranker, load_reranker
+from models.popularity import DAYS
 from models.ports import Deadline, FloatArray, Read, RerankRequest
 from models.retrieval import DECAY, query_vector
 from models.vectors import CachedEncoder
 
 CANDIDATES = 20
+DAY_MS = 86_400_000
 NEWEST = 50  # steps of a shopper's sequence, as the worker keeps them
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 DECAYS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -50,9 +55,35 @@ Found = list[tuple[str, float]]
 @dataclass(frozen=True)
 class Question:
     shopper: int
+    ts: int
     history: tuple[Step, ...]
     bought: frozenset[str]
     targets: tuple[str, ...]
+
+
+class Popular:
+    """What the most chosen items of the days before gain, as `models/trending.py` has it."""
+
+    def __init__(self, folder: Path, trend: float) -> None:
+        self.trend = trend
+        self._by_day: dict[int, Counter[str]] = {}
+        for event in read(folder / "events.jsonl.gz"):
+            self._by_day.setdefault(event["ts"] // DAY_MS, Counter())[event["item_id"]] += 1
+        self._known: dict[int, dict[str, float]] = {}
+
+    def gains(self, ts: int) -> dict[str, float]:
+        """By item id, of the whole days before that of ``ts``."""
+        day = ts // DAY_MS
+        if day not in self._known:
+            counts = sum(
+                (self._by_day.get(d, Counter()) for d in range(day - DAYS, day)), Counter()
+            )
+            top = counts.most_common(trending.MOST if self.trend else 0)
+            gains = self.trend * trending.prior([count for _, count in top])
+            self._known[day] = dict(
+                zip((item_id for item_id, _ in top), gains.tolist(), strict=True)
+            )
+        return self._known[day]
 
 
 class Catalogue:
@@ -83,8 +114,8 @@ class Catalogue:
         vectors = {i: self.matrix[row] for i, row in texts.items() if row is not None}
         return query_vector(question.history, vectors, {}, decay)
 
-    def first(self, asked: Sequence[Question], decay: float) -> Iterator[Found]:
-        """For each question its first candidates and their cosines, best first.
+    def first(self, asked: Sequence[Question], decay: float, popular: Popular) -> Iterator[Found]:
+        """For each question its first candidates and their scores, best first.
 
         Ties are in the catalogue's order. Nothing where nothing is known of the history.
         """
@@ -94,13 +125,16 @@ class Catalogue:
             silent = np.zeros(self.matrix.shape[1], dtype=np.float32)
             stacked = np.stack([silent if v is None else v for v in vectors])
             for question, vector, row in zip(some, vectors, stacked @ self.matrix.T, strict=True):
-                yield [] if vector is None else self._best(question, row)
+                gains = popular.gains(question.ts)
+                yield [] if vector is None else self._best(question, row, gains)
 
-    def _best(self, question: Question, cosines: FloatArray) -> Found:
-        """The best of ``cosines`` (t,) of texts, as items that were not bought."""
+    def _best(self, question: Question, cosines: FloatArray, gains: dict[str, float]) -> Found:
+        """The best by ``cosines`` (t,) of texts and ``gains``, as items that were not bought."""
         texts = min(CANDIDATES + len(question.bought), len(cosines) - 1)
         near = np.argpartition(-cosines, texts)[:texts]
-        items = [(i, float(cosines[row])) for row in near for i in self.of_row[row]]
+        rows = {i: row for row in near for i in self.of_row[row]}
+        rows |= {i: self.rows[self.items[i].text] for i in gains if self.items[i].text}
+        items = [(i, float(cosines[row]) + gains.get(i, 0.0)) for i, row in rows.items()]
         left = [pair for pair in items if pair[0] not in question.bought]
         return sorted(left, key=lambda pair: (-pair[1], pair[0]))[:CANDIDATES]
 
@@ -152,7 +186,7 @@ def questions(folder: Path, items: dict[str, Item]) -> list[Question]:
 def question(shopper: int, before: list[Step], after: list[Step]) -> Question:
     bought = frozenset(s.item_id for s in before if s.item_id)
     targets = dict.fromkeys(s.item_id for s in after if s.item_id and s.item_id not in bought)
-    return Question(shopper, tuple(before[-NEWEST:]), bought, tuple(targets))
+    return Question(shopper, after[0].ts, tuple(before[-NEWEST:]), bought, tuple(targets))
 
 
 def sample(asked: list[Question], shoppers: int, seed: int) -> list[Question]:
@@ -165,12 +199,15 @@ def sample(asked: list[Question], shoppers: int, seed: int) -> list[Question]:
 
 
 def measure(
-    catalogue: Catalogue, asked: list[Question], decay: float, reranker: LikelihoodReranker
-) -> Measured:
+    catalogue: Catalogue, asked: list[Question], decay: float, popular: Popular,
+    reranker: LikelihoodReranker,
+) -> Measured:  # fmt: skip
     shape = (len(WEIGHTS), len(asked))
     measured = Measured(np.zeros(shape), np.zeros(shape))
     began = time.perf_counter()
-    for column, (q, found) in enumerate(zip(asked, catalogue.first(asked, decay), strict=True)):
+    for column, (q, found) in enumerate(
+        zip(asked, catalogue.first(asked, decay, popular), strict=True)
+    ):
         ids = [item_id for item_id, _ in found]
         places = [ids.index(target) for target in q.targets if target in ids]
         if not places:
@@ -196,11 +233,11 @@ def measure(
     return measured
 
 
-def decays(catalogue: Catalogue, asked: list[Question]) -> dict[str, list[float]]:
+def decays(catalogue: Catalogue, asked: list[Question], popular: Popular) -> dict[str, list[float]]:
     """HR@10 and HR@20 of the retriever alone at each decay."""
     rates = {}
     for decay in DECAYS:
-        found = [[i for i, _ in best] for best in catalogue.first(asked, decay)]
+        found = [[i for i, _ in best] for best in catalogue.first(asked, decay, popular)]
         rates[str(decay)] = [
             round(float(np.mean([any(t in ids[:k] for t in q.targets) for q, ids in pairs])), 4)
             for k, pairs in ((k, list(zip(asked, found, strict=True))) for k in (10, 20))
@@ -233,6 +270,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--users", type=int, default=0, help="shoppers drawn; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--decay", type=float, default=DECAY, help="of the retriever")
+    parser.add_argument("--trend", type=float, default=trending.WEIGHT, help="of popularity")
     parser.add_argument("--decays", action="store_true", help="the retriever alone, by its decay")
     parser.add_argument("--data-dir", type=Path, default=Path(".weft"))
     parser.add_argument("--threads", type=int, default=0)
@@ -244,22 +282,23 @@ def main() -> None:
     args = arguments()
     folder = Path(os.environ.get("WEFT_DATA", "../shared/data")) / args.data
     catalogue = Catalogue(folder, args.data_dir, args.threads)
+    popular = Popular(folder, args.trend)
     asked = sample(questions(folder, catalogue.items), args.users, args.seed)
     result: dict[str, Any] = {"data": args.data, "seed": args.seed, "questions": len(asked)}
     if args.decays:
-        print(json.dumps({**result, "HR@10, HR@20 by decay": decays(catalogue, asked)}))
+        print(json.dumps({**result, "HR@10, HR@20 by decay": decays(catalogue, asked, popular)}))
         return
     reranker = load_reranker("", args.data_dir, args.threads, say)
     assert isinstance(reranker, LikelihoodReranker)
     began, before = time.perf_counter(), time.process_time()
-    measured = measure(catalogue, asked, args.decay, reranker)
+    measured = measure(catalogue, asked, args.decay, popular, reranker)
     groups = np.unique([q.shopper for q in asked], return_inverse=True)[1]
     result |= {
         "shoppers": int(groups.max()) + 1,
         "asked of the LLM": len(measured.answered),
         "of these with a tied title": measured.tied,
         "candidates": CANDIDATES,
-        "retriever": f"{catalogue.encoder}/recency-mean, decay {args.decay}",
+        "retriever": f"{catalogue.encoder}/recency-mean, decay {args.decay}, trend {args.trend}",
         "model": reranker.name,
         "seconds": round(time.perf_counter() - began, 1),
         "processor seconds": round(time.process_time() - before, 1),

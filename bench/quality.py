@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import weights
+from models import trending, weights
 from models.domain import Item, Kind
 from models.encoder import load_encoder
 from models.evaluation import Values, bootstrap, paired_difference
@@ -60,6 +60,7 @@ from models.training.sequence import (
     training_key,
 )
 from models.training.trained_reader import TrainedReader, reader_states
+from models.training.trends import popular_before
 from models.vectors import CachedEncoder
 from stream.cli.progress import Bars
 
@@ -135,8 +136,8 @@ def popular(bench: Bench, questions: Questions, counts: NDArray[np.int32]) -> Va
     return ranks(bench.log, questions, torch.ones(len(questions), 1), items)
 
 
-def zero_shot(bench: Bench, questions: Questions) -> Values:
-    """The recency-weighted mean of title vectors, as models/retrieval.py has it."""
+def zero_shot(bench: Bench, questions: Questions, trend: float) -> Values:
+    """The recency-weighted mean of title vectors, and popularity, as `weft worker` has them."""
     titles = torch.from_numpy(np.asarray(bench.log.titles, np.float32))
     found = torch.zeros(len(questions), titles.shape[1])
     for n, (start, end) in enumerate(zip(questions.starts, questions.ends, strict=True)):
@@ -144,7 +145,8 @@ def zero_shot(bench: Bench, questions: Questions) -> Values:
         ages = torch.arange(len(rows) - 1, -1, -1)
         found[n] = (DECAY**ages) @ titles[rows]
     unit = torch.nn.functional.normalize(found, dim=-1)
-    return ranks(bench.log, questions, unit, titles[: bench.log.items + 1])
+    gains = popular_before(bench.log, questions) if trend else None
+    return ranks(bench.log, questions, unit, titles[: bench.log.items + 1], gains, trend)
 
 
 def named(strategy: str, seeds: int = 1) -> str:
@@ -155,21 +157,19 @@ def named(strategy: str, seeds: int = 1) -> str:
 
 @dataclass
 class Ladder:
-    """Its rows; of each strategy the members, and the ensemble of these."""
+    """Its rows; of each strategy the members, the ensemble of these, and popularity's gain."""
 
     rows: list[Row]
     trained: dict[str, list[Trained]] = field(default_factory=dict)
     ensembles: dict[str, SequenceModel] = field(default_factory=dict)
+    trends: dict[str, float] = field(default_factory=dict)  # popularity's, as validation has it
 
 
 def ladder(bench: Bench, strategies: Sequence[str], seeds: int, how: SequenceTraining,
            sequence: SequenceConfig) -> Ladder:  # fmt: skip
     """Every strategy alone and as an ensemble of its seeds."""
     test, validation = bench.split.test, bench.split.validation
-    rows = [
-        Row("most popular", popular(bench, test, counted(bench.log, bench.split.ends))[None]),
-        Row("zero-shot titles", zero_shot(bench, test)[None]),
-    ]
+    rows = untrained(bench, counted(bench.log, bench.split.ends))
     made = Ladder(rows)
     for strategy in strategies:
         trained = [bench.trained(strategy, seed, how, sequence) for seed in range(seeds)]
@@ -192,7 +192,32 @@ def ladder(bench: Bench, strategies: Sequence[str], seeds: int, how: SequenceTra
             looked_at = float(gains(bench.ranked(ensemble, validation)).mean())
             rows.append(Row(named(strategy, seeds), found[None], looked_at))
         made.ensembles[strategy] = ensemble
+        space, sample = Space.of(bench.log, ensemble), validation.sample(4000, 1)
+        searched = shopper_vectors(bench.log, sample, ensemble, space.table)
+        made.trends[strategy] = gate.choose_trend(
+            bench.log, sample, searched, space.items, 0
+        ).weight
+        rows.append(raised(bench, ensemble, named(strategy, seeds), made.trends[strategy]))
     return made
+
+
+def untrained(bench: Bench, counts: NDArray[np.int32]) -> list[Row]:
+    """What needs no training; popularity by the events of each item (n + 1,)."""
+    test = bench.split.test
+    return [
+        Row("most popular", popular(bench, test, counts)[None]),
+        Row("zero-shot titles", zero_shot(bench, test, 0.0)[None]),
+        Row("zero-shot titles + popularity", zero_shot(bench, test, trending.WEIGHT)[None]),
+    ]
+
+
+def raised(bench: Bench, model: SequenceModel, name: str, trend: float) -> Row:
+    """The model with what was popular on the days before each question raised, as live."""
+    test, space = bench.split.test, Space.of(bench.log, model)
+    wanted = shopper_vectors(bench.log, test, model, space.table)
+    gains = popular_before(bench.log, test)
+    found = ranks(bench.log, test, wanted, space.items, gains, trend)
+    return Row(f"{name} + popularity at {trend:g}", found[None])
 
 
 def refitted(bench: Bench, first: Ladder, how: SequenceTraining) -> list[Row]:
@@ -201,17 +226,14 @@ def refitted(bench: Bench, first: Ladder, how: SequenceTraining) -> list[Row]:
     Baselines that need no training are as they were, but for popularity.
     """
     test = bench.split.test
-    counts = counted(bench.log, bench.split.known)
-    rows = [
-        Row("most popular", popular(bench, test, counts)[None]),
-        Row("zero-shot titles", zero_shot(bench, test)[None]),
-    ]
+    rows = untrained(bench, counted(bench.log, bench.split.known))
     for strategy, trained in first.trained.items():
         members = [bench.refit(each, seed, how) for seed, each in enumerate(trained)]
         rows.append(Row(named(strategy), np.stack([bench.ranked(m, test) for m in members])))
+        ensemble, name = together(members, bench.log), named(strategy, len(members))
         if len(members) > 1:
-            found = bench.ranked(together(members, bench.log), test)
-            rows.append(Row(named(strategy, len(members)), found[None]))
+            rows.append(Row(name, bench.ranked(ensemble, test)[None]))
+        rows.append(raised(bench, ensemble, name, first.trends[strategy]))
     return rows
 
 

@@ -78,7 +78,8 @@ class Described:
     """What training says of a bundle; the rest of the manifest is found while sealing.
 
     ``space`` is {dim, strategy, …} with the whole of ``SequenceConfig.to_json()``; ``gate`` has
-    the ``weight`` (0 to 1) that validation chose for the LLM; ``reader`` {kind, llm, llm_sha256,
+    the ``weight`` (0 to 1) that validation chose for the LLM and what ``popularity`` is worth (0 to
+    1; 0 where it is not there); ``reader`` {kind, llm, llm_sha256,
     method, …}, None without an LLM; ``metrics`` {name: {mean, low, high}}; ``created`` ISO 8601.
     """
 
@@ -126,6 +127,11 @@ class Manifest:
     def weight(self) -> float:
         """The LLM's share in the order, as validation chose it."""
         return float(self.told.gate["weight"])
+
+    @property
+    def trend(self) -> float:
+        """What the most popular item gains on its cosine, as validation chose it."""
+        return float(self.told.gate.get("popularity", 0.0))
 
     @property
     def reader(self) -> Json | None:
@@ -258,10 +264,10 @@ def _check_space(space: dict[str, Any]) -> None:
 
 
 def _check_weight(gate: dict[str, Any]) -> None:
-    weight = gate.get("weight")
-    number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-    if not number or not 0 <= float(weight or 0) <= 1:
-        raise BundleInvalid("its gate's weight is no number from 0 to 1")
+    for name, told in (("weight", gate.get("weight")), ("popularity", gate.get("popularity", 0))):
+        number = isinstance(told, (int, float)) and not isinstance(told, bool)
+        if not number or not 0 <= float(told or 0) <= 1:
+            raise BundleInvalid(f"its gate's {name} is no number from 0 to 1")
     _whole_number(gate.get("candidates", _CANDIDATES), "its gate's candidates", low=1, most=500)
 
 

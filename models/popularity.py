@@ -13,6 +13,8 @@ from collections import Counter
 from operator import itemgetter
 from typing import Final
 
+#: A month: of the windows that were tried the best on both logs (docs/log.md, 16).
+DAYS: Final = 28
 _DAY_MS: Final = 86_400_000
 #: The ranking is made anew when the counts have grown by this share since the last one.
 _STALE: Final = 0.01

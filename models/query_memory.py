@@ -260,17 +260,16 @@ def recent_query(steps: Sequence[Step]) -> str | None:
 
 def raised(
     hits: Sequence[Hit],
-    remembered: Sequence[Remembered],
+    adds: Mapping[str, float],
     stored: Mapping[str, Stored],
     vector: FloatArray,
 ) -> list[Hit]:
-    """The ``hits`` of a search for ``vector`` (d,), and what is remembered, best first.
+    """The ``hits`` of a search for ``vector`` (d,) and the items that gain, best first.
 
-    A score is the cosine, plus ``raised_by`` of what is remembered. An item without a vector has
+    A score is the cosine, plus what ``adds`` has for the item. An item without a vector has
     the least hit's cosine; one that ``stored`` does not have is gone from the catalogue. Whether an
     item may be shown is not asked here.
     """
-    adds = {each.item_id: each.raised_by for each in remembered}
     least = min((hit.score for hit in hits), default=0.0)
     found = {hit.item.item_id: hit for hit in hits}
     for item_id in adds:

@@ -23,7 +23,7 @@ NEW: Final = "new in"
 
 def popular(days: int) -> str:
     """The reason of an item that many others chose."""
-    spans = {1: "today", 7: "this week"}
+    spans = {1: "today", 7: "this week", 28: "this month"}
     return f"popular {spans.get(days, f'in the last {days} days')}"
 
 

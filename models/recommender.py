@@ -21,6 +21,7 @@ from models.popularity import Popularity
 from models.ports import (
     Deadline,
     FloatArray,
+    Hit,
     ItemIndex,
     Read,
     Reranker,
@@ -30,6 +31,7 @@ from models.ports import (
 )
 from models.query_memory import QueryMemory, Remembered, raised, recent_query
 from models.retrieval import signals
+from models.trending import Trending
 
 _log = logging.getLogger("weft.recommender")
 
@@ -53,6 +55,7 @@ class _Draft:
     vector: FloatArray | None  # (d,), what to search for
     query: str = ""  # the recent one, if any
     remembered: Mapping[str, Remembered] = field(default_factory=dict)  # what it led to, by item
+    popular: frozenset[str] = frozenset()  # candidates that no search found
     candidates: tuple[Item, ...] = ()
     scores: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))  # (candidates,)
     seen: list[_Scored] = field(default_factory=list)
@@ -84,7 +87,8 @@ class Recommender:
     """Composes the parts. ``weight`` is the LLM's share in the order; at 0 it is not asked.
 
     The reranker scores the first ``candidates`` items of a list of ``list_size``. Of a shopper with
-    a recent search, what the ``memory`` knows of it joins the candidates and is raised among them.
+    a recent search, what the ``memory`` knows of it joins the candidates and is raised among them;
+    so is what is popular, by ``trend`` at most (see ``trending``; 0: not at all).
     With ``show_bought`` what a shopper bought may be recommended again; see ``rules``.
     """
 
@@ -100,10 +104,12 @@ class Recommender:
         memory: QueryMemory | None = None,
         *,
         show_bought: bool = False,
+        trend: float = 0.0,
     ) -> None:
         self._index = index
         self._space = space
         self._popularity = popularity
+        self._trending = Trending(popularity, trend)
         self._memory = memory
         self._reranker = reranker if weight > 0 else None
         self._weight = weight
@@ -164,11 +170,14 @@ class Recommender:
         avoided = max(len(s | h) for s, h in zip(seen, hidden, strict=True))
         vectors = np.stack([draft.vector for draft in drafts if draft.vector is not None])
         found = self._index.search(vectors, self._pool + min(avoided, _SPARE))
-        for draft, barred, looked_at, answer in zip(drafts, hidden, seen, found, strict=True):
+        gains = self._gains(drafts, vectors, found, known)
+        for draft, barred, looked_at, answer, adds in zip(
+            drafts, hidden, seen, found, gains, strict=True
+        ):
             # equal vectors (one title, several items) come in an order of the index's own making
             hits = sorted(answer, key=lambda hit: (-hit.score, hit.item.item_id))
-            if draft.remembered and draft.vector is not None:
-                hits = raised(hits, list(draft.remembered.values()), known.stored, draft.vector)
+            if adds and draft.vector is not None:
+                hits = raised(hits, adds, known.stored, draft.vector)
             items = [hit.item for hit in hits]
             allowed = rules.permitted(items, barred)
             new, again = rules.split_by_seen(items, allowed, looked_at)
@@ -176,6 +185,26 @@ class Recommender:
             draft.candidates = tuple(items[row] for row in new)
             draft.scores = np.array([hits[row].score for row in new], dtype=np.float32)
             draft.seen = [(items[row], hits[row].score) for row in again]
+
+    def _gains(
+        self, drafts: Sequence[_Draft], vectors: FloatArray, found: Sequence[Sequence[Hit]],
+        known: _Known,
+    ) -> list[dict[str, float]]:  # fmt: skip
+        """What each shopper's items gain on their cosines, by item id; those are known then.
+
+        A popular item has to get past the last hit that the pool has room for.
+        """
+        full = [len(answer) >= self._pool for answer in found]
+        least = [answer[self._pool - 1].score if f else -1.0
+                 for answer, f in zip(found, full, strict=True)]  # fmt: skip
+        gains = self._trending.gains(self._index, vectors, least)
+        for draft, answer, adds in zip(drafts, found, gains, strict=True):
+            hit = {each.item.item_id for each in answer}
+            draft.popular = frozenset(adds.keys() - hit - draft.remembered.keys())
+            for item_id, each in draft.remembered.items():
+                adds[item_id] = adds.get(item_id, 0.0) + each.raised_by
+        known.look_up(self._index, (item_id for draft in drafts for item_id in draft.popular))
+        return gains
 
     def _rerank(self, drafts: Sequence[_Draft], known: _Known, deadline: Deadline) -> None:
         """Fuses the LLM's scores with the retriever's, as far as the time goes."""
@@ -271,7 +300,9 @@ class Recommender:
             words = reasons.grounded(ids, told, steps, known.stored)
             looked_at = rules.seen(draft.history)
             for n, item_id in enumerate(ids):
-                if item_id in draft.remembered and item_id not in looked_at:
+                if item_id in draft.popular:
+                    words[n] = reasons.popular(self._popularity.days)
+                elif item_id in draft.remembered and item_id not in looked_at:
                     words[n] = reasons.led_to(draft.query, draft.remembered[item_id].count)
             own = [replace(line, reason=why) for line, why in zip(own, words, strict=True)]
         model = self._space.label

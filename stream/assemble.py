@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models import trending
 from models.breaker import CircuitBreaker
 from models.fusion import GATE_WEIGHT
 from models.popularity import Popularity
@@ -109,14 +110,14 @@ def load_serving(
     space: Space
     if bundle is None:
         opened, space = None, ZeroShotSpace(encoder)
-        weight = rerank_weight(settings)
+        weight, trend = rerank_weight(settings), trending.WEIGHT
     else:
         from models.bundle import open_bundle
         from models.trained import TrainedSpace  # heavy: torch
 
         opened = open_bundle(bundle)
         space = TrainedSpace(opened, encoder)
-        weight = _bundle_weight(settings, opened)
+        weight, trend = _bundle_weight(settings, opened), opened.manifest.trend
     reranker: Reranker | None = None
     candidates = 0
     if weight > 0:
@@ -128,6 +129,7 @@ def load_serving(
     recommender = Recommender(
         index, space, popularity, reranker, weight, settings.list_size, candidates, memory,
         show_bought=settings.bought == "show",
+        trend=trend if settings.popularity == "gate" else 0.0,
     )  # fmt: skip
     label = opened.label if opened else space.label
     return Serving(bundle_id, label, bundle, space, index, recommender, weight)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from models.errors import InvalidSettings
+from models.popularity import DAYS
 
 PREFIX = "WEFT_"
 
@@ -101,7 +102,13 @@ class Settings:
     )
     batch_size: int = _setting(256, "events gathered to one batch at most", low=1, high=100_000)
     batch_wait: float = _setting(0.005, "seconds to wait for a batch to fill", low=0.0, high=10.0)
-    popularity_days: int = _setting(7, "days of events that count as popular", low=1, high=365)
+    popularity: str = _setting(
+        "gate",
+        "what is popular of late in everyone's list, gate: as much as was measured; never: only "
+        "where nothing else is known",
+        choices=("gate", "never"),
+    )
+    popularity_days: int = _setting(DAYS, "days of events that count as popular", low=1, high=365)
     llm: str = _setting("", "folder or hub name of the LLM; empty: SmolLM2-135M-Instruct")
     encoder: str = _setting("", "folder or hub name of the encoder; empty: all-MiniLM-L6-v2")
     encoder_type: str = _setting(

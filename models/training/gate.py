@@ -1,6 +1,6 @@
-"""What validation decides: each class's share of the title, and the LLM's share in the order.
+"""What validation decides: titles' shares by class, and what popularity and the LLM are worth.
 
-Both are chosen on the validation part alone; the gate stays at 0, and the LLM is not asked, where
+All is chosen on the validation part alone; a weight stays at 0, and the LLM is not asked, where
 nothing is gained that an interval shows.
 """
 
@@ -24,9 +24,12 @@ from models.training.log import TrainingLog
 from models.training.negatives import Places
 from models.training.questions import Questions, gains, hits, ranks
 from models.training.sequence import Titles, evaluate
+from models.training.trends import popular_before
 
 #: Weights of the reader that are tried, and shares of the title.
 WEIGHTS: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+#: What the most popular item may gain on its cosine.
+TRENDS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 SHARES: Final = (0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
 #: Candidates that serving has reranked; validation reranks as many. A listwise reranker has them
 #: in one prompt, a letter each.
@@ -67,6 +70,15 @@ def choose_shares(
     return {name: round(float(mixup.shares[i]), 4) for i, name in enumerate(CLASSES)}
 
 
+def choose_trend(
+    log: TrainingLog, questions: Questions, retrieved: Tensor, items: Tensor, seed: int
+) -> Gate:
+    """What popularity is worth beside the retriever; 0 unless the gain's interval is above 0."""
+    popular = popular_before(log, questions)
+    measured = {trend: ranks(log, questions, retrieved, items, popular, trend) for trend in TRENDS}
+    return _chosen(questions, measured[0.0], measured, seed)
+
+
 def choose_weight(
     log: TrainingLog,
     questions: Questions,
@@ -75,16 +87,22 @@ def choose_weight(
     items: Tensor,
     seed: int,
     weights: Sequence[float] = WEIGHTS,
+    *,
+    trend: float = 0.0,
 ) -> Gate:
     """The reader's share at which most is found (NDCG@10); 0 unless the gain's interval is above 0.
 
-    ``retrieved`` and ``read`` (q, d) are both models' vectors, ``items`` (1 + n, d).
+    ``retrieved`` and ``read`` (q, d) are both models' vectors, ``items`` (1 + n, d). What is
+    popular gains ``trend`` on the retriever's side, as in serving.
     """
-    alone = ranks(log, questions, retrieved, items)
+    popular = popular_before(log, questions) if trend else None
     measured = {
-        weight: ranks(log, questions, fused(retrieved, read, weight), items) for weight in weights
+        weight: ranks(
+            log, questions, fused(retrieved, read, weight), items, popular, (1 - weight) * trend
+        )
+        for weight in dict.fromkeys((0.0, *weights))
     }
-    return _chosen(questions, alone, measured, seed)
+    return _chosen(questions, measured[0.0], measured, seed)
 
 
 def choose_listwise_weight(

@@ -57,12 +57,13 @@ class Ground:
 class Tuned:
     """A reranker for a bundle: how it is written, told of, and weighed against the retriever.
 
-    ``weigh`` is given the questions (q) that validate, and the retriever's vectors (q, d) of these.
+    ``weigh`` is given the questions (q) that validate, the retriever's vectors (q, d) of these, and
+    what popularity is worth beside it (the listwise reranker's choice does without).
     """
 
     save: Callable[[Path], None]
     told: Mapping[str, Any]
-    weigh: Callable[[Questions, Tensor], Gate]
+    weigh: Callable[[Questions, Tensor, float], Gate]
     candidates: int
 
 
@@ -74,9 +75,9 @@ def tuned_reader(ground: Ground, llm: Path, config: ReaderConfig, work: Path, ba
         retriever=ground.retriever,
     )  # fmt: skip
 
-    def weigh(asked: Questions, searched: Tensor) -> Gate:
+    def weigh(asked: Questions, searched: Tensor, trend: float) -> Gate:
         read = reader_states(reader, log, asked.starts, asked.ends, progress=bar("gate"))
-        return gate.choose_weight(log, asked, searched, read, ground.items, _SEED)
+        return gate.choose_weight(log, asked, searched, read, ground.items, _SEED, trend=trend)
 
     return Tuned(reader.save, reader.told(), weigh, gate.CANDIDATES)
 
@@ -90,7 +91,7 @@ def tuned_listwise(ground: Ground, llm: Path, config: ReaderConfig, work: Path, 
         bar("listwise reranker"),
     )  # fmt: skip
 
-    def weigh(asked: Questions, searched: Tensor) -> Gate:
+    def weigh(asked: Questions, searched: Tensor, _trend: float) -> Gate:
         scorer = LettersScorer(trained)
         reranker = ListwiseReranker(scorer, 0.0, both_ways=trained.both_ways)
         told, prompts = bar("gate"), ChoicePrompts(log, scorer.tokenize)

@@ -12,7 +12,7 @@ before the basket.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -163,11 +163,26 @@ def _between(
     return Questions(table[:, 0], table[:, 1], table[:, 2], table[:, 3])
 
 
-def ranks(log: TrainingLog, questions: Questions, shoppers: Tensor, items: Tensor) -> Values:
+class Gains(Protocol):
+    """What some items gain on their cosines: see ``trends.Prior``."""
+
+    def add(self, scores: Tensor, first: int, weight: float) -> None:
+        """To the ``scores`` (b, 1 + n) of the questions from ``first`` on, in place."""
+
+
+def ranks(
+    log: TrainingLog,
+    questions: Questions,
+    shoppers: Tensor,
+    items: Tensor,
+    gains: Gains | None = None,
+    weight: float = 0.0,
+) -> Values:
     """Ranks (q,) of the targets among all items, 0 the best; a tie has the mean of its ranks.
 
-    ``shoppers`` (q, d) against ``items`` (1 + n, d), row 0 no item. What a shopper had before is
-    left out, as the live rules do with what was bought; the target never is.
+    ``shoppers`` (q, d) against ``items`` (1 + n, d), row 0 no item; ``gains`` are added at
+    ``weight``. What a shopper had before is left out, as the live rules do with what was bought;
+    the target never is.
     """
     rows = np.asarray(log.rows)
     found = np.empty(len(questions))
@@ -175,6 +190,8 @@ def ranks(log: TrainingLog, questions: Questions, shoppers: Tensor, items: Tenso
     for begin in range(0, len(questions), block):
         end = min(begin + block, len(questions))
         scores = shoppers[begin:end] @ items.T
+        if gains is not None and weight:
+            gains.add(scores, begin, weight)
         scores[:, 0] = -torch.inf
         targets = torch.from_numpy(questions.targets[begin:end])[:, None]
         wanted = scores.gather(1, targets)

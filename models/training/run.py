@@ -132,10 +132,17 @@ def train(
         "validation HR@10 retriever": bootstrap(hits(alone), _SEED, groups),
         "validation NDCG@10 retriever": bootstrap(gains(alone), _SEED, groups),
     }
+    popular = gate.choose_trend(log, validation, wanted, space.items, _SEED)
+    metrics |= {
+        "validation HR@10 gain by popularity": popular.hit_gain,
+        "validation NDCG@10 gain by popularity": popular.ndcg_gain,
+    }
+    say(f"what the most popular item gains on its cosine: {popular.weight:g}")
     tuned, chosen = _tuned(request, log, split.ends, model, space, work, bar), None
     if tuned is not None:
         asked = validation.sample(request.preset.asked_llm, 2)
-        chosen = tuned.weigh(asked, shopper_vectors(log, asked, model, space.table))
+        searched = shopper_vectors(log, asked, model, space.table)
+        chosen = tuned.weigh(asked, searched, popular.weight)
         metrics |= _told_gate(request.reranker, chosen)
         say(f"the weight of the LLM ({request.reranker}): {chosen.weight:g}")
     ends = split.ends
@@ -154,10 +161,11 @@ def train(
             (folder / READER / "README.md").unlink(missing_ok=True)
 
     told = _described(request, log, split, ends, encoder, model, shares, metrics)
+    told = replace(told, gate={"weight": 0.0, "popularity": popular.weight})
     if tuned is not None and chosen is not None and request.llm is not None:
         told = replace(
             told,
-            gate={"weight": chosen.weight, "candidates": tuned.candidates},
+            gate={**told.gate, "weight": chosen.weight, "candidates": tuned.candidates},
             reader={"kind": request.reranker, **tuned.told, "llm_source": request.llm_source,
                     "llm_sha256": weights.fingerprint(request.llm)},
         )  # fmt: skip
@@ -310,7 +318,7 @@ def _described(
         encoder=EncoderFacts.of(encoder.name, encoder.dim),
         space={"dim": model.config.dim, "strategy": model.config.mixup.strategy,
                **model.config.to_json()},
-        gate={"weight": 0.0},
+        gate={},
         versions={"weft": importlib.metadata.version("weft"),
                   **{name: importlib.metadata.version(name) for name in libraries}},
         data={"fingerprint": summary.fingerprint, "events": summary.events,

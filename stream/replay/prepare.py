@@ -85,8 +85,8 @@ class Request:
 
     def _serving(self) -> tuple[str, ...]:
         """The settings that decide a list."""
-        names = ("index", "candidates", "bought", "rerank_weight", "popularity_days", "llm",
-                 "encoder", "encoder_type")  # fmt: skip
+        names = ("index", "candidates", "bought", "rerank_weight", "popularity", "popularity_days",
+                 "llm", "encoder", "encoder_type")  # fmt: skip
         return tuple(str(getattr(self.settings, name)) for name in names)
 
 

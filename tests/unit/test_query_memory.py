@@ -236,7 +236,8 @@ def test_a_score_is_the_cosine_and_what_the_memory_adds() -> None:
         "far": Stored(Item("far", "far", 0), np.array([0.6, 0.8], dtype=np.float32)),
         "mute": Stored(Item("mute", "", 0), None),
     }
-    told = [Remembered(i, HALF_SURE, 2) for i in ("b", "far", "mute", "gone")]
+    adds = Remembered("b", HALF_SURE, 2).raised_by
+    told = dict.fromkeys(("b", "far", "mute", "gone"), adds)
     found = [(hit.item.item_id, hit.score) for hit in raised(hits, told, stored, vector)]
     half = RAISE / 2
     assert [item_id for item_id, _ in found] == ["far", "b", "a", "mute", "c"]

@@ -55,7 +55,12 @@ def test_an_item_that_left_the_index_since_is_explained_by_all_of_the_history() 
 
 @pytest.mark.parametrize(
     ("days", "words"),
-    [(1, "popular today"), (7, "popular this week"), (30, "popular in the last 30 days")],
+    [
+        (1, "popular today"),
+        (7, "popular this week"),
+        (28, "popular this month"),
+        (30, "popular in the last 30 days"),
+    ],
 )
 def test_popular_names_the_time_that_was_counted(days: int, words: str) -> None:
     assert reasons.popular(days) == words
