@@ -1,6 +1,6 @@
 """Histories in, lists out: retrieve, rerank, rules, reasons. The flow is ``recommend``.
 
-A batch of shoppers costs two reads of the index, one encoding, one search and one call of the
+A batch of shoppers costs three reads of the index, one encoding, one search and one call of the
 reranker, whatever its size. Synchronous and without a clock; for one thread at a time.
 """
 
