@@ -49,7 +49,7 @@ NEWEST = 50  # steps of a shopper's sequence, as the worker keeps them
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 DECAYS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
-Found = list[tuple[str, float]]
+Found = list[tuple[str, float, float]]  # an item's id, cosine, and gain by popularity
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,9 @@ class Catalogue:
         near = np.argpartition(-cosines, texts)[:texts]
         rows = {i: row for row in near for i in self.of_row[row]}
         rows |= {i: self.rows[self.items[i].text] for i in gains if self.items[i].text}
-        items = [(i, float(cosines[row]) + gains.get(i, 0.0)) for i, row in rows.items()]
-        left = [pair for pair in items if pair[0] not in question.bought]
-        return sorted(left, key=lambda pair: (-pair[1], pair[0]))[:CANDIDATES]
+        items = [(i, float(cosines[row]), gains.get(i, 0.0)) for i, row in rows.items()]
+        left = [each for each in items if each[0] not in question.bought]
+        return sorted(left, key=lambda each: (-each[1] - each[2], each[0]))[:CANDIDATES]
 
 
 @dataclass
@@ -208,7 +208,7 @@ def measure(
     for column, (q, found) in enumerate(
         zip(asked, catalogue.first(asked, decay, popular), strict=True)
     ):
-        ids = [item_id for item_id, _ in found]
+        ids = [item_id for item_id, _, _ in found]
         places = [ids.index(target) for target in q.targets if target in ids]
         if not places:
             continue
@@ -220,10 +220,11 @@ def measure(
         measured.answered.append(column)
         texts = [item.text for item in candidates]
         measured.tied += any(texts.count(texts[place]) > 1 for place in places)
-        retrieved = np.array([cosine for _, cosine in found], dtype=np.float32)
+        retrieved = np.array([cosine for _, cosine, _ in found], dtype=np.float32)
+        gains = np.array([gain for _, _, gain in found], dtype=np.float32)
         missing = np.full(len(q.targets) - len(places), np.inf)
         for row, weight in enumerate(WEIGHTS):
-            ranks = evaluation.ranks(fuse(retrieved, scores, weight), places)
+            ranks = evaluation.ranks(fuse(retrieved, scores, weight, gains), places)
             ranks = np.concatenate([ranks, missing])
             measured.hits[row, column] = evaluation.hit_rate(ranks, 10)
             measured.gains[row, column] = evaluation.ndcg(ranks, 10)
@@ -237,7 +238,7 @@ def decays(catalogue: Catalogue, asked: list[Question], popular: Popular) -> dic
     """HR@10 and HR@20 of the retriever alone at each decay."""
     rates = {}
     for decay in DECAYS:
-        found = [[i for i, _ in best] for best in catalogue.first(asked, decay, popular)]
+        found = [[i for i, _, _ in best] for best in catalogue.first(asked, decay, popular)]
         rates[str(decay)] = [
             round(float(np.mean([any(t in ids[:k] for t in q.targets) for q, ids in pairs])), 4)
             for k, pairs in ((k, list(zip(asked, found, strict=True))) for k in (10, 20))

@@ -58,6 +58,7 @@ class _Draft:
     popular: frozenset[str] = frozenset()  # candidates that no search found
     candidates: tuple[Item, ...] = ()
     scores: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))  # (candidates,)
+    gains: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))  # in the scores
     seen: list[_Scored] = field(default_factory=list)
     reranked: bool = False
     owed: bool = False
@@ -184,6 +185,7 @@ class Recommender:
             new = new[: self._pool]
             draft.candidates = tuple(items[row] for row in new)
             draft.scores = np.array([hits[row].score for row in new], dtype=np.float32)
+            draft.gains = np.array([adds.get(items[row].item_id, 0.0) for row in new], np.float32)
             draft.seen = [(items[row], hits[row].score) for row in again]
 
     def _gains(
@@ -226,7 +228,8 @@ class Recommender:
             draft.owed = scores is None
             if scores is not None and np.isfinite(scores).all():  # else it had its turn
                 first, rest = draft.scores[: len(scores)], draft.scores[len(scores) :]
-                first = together(first, scores, self._weight)
+                gains = draft.gains[: len(scores)]
+                first = together(first - gains, scores, self._weight, gains)
                 if len(rest):  # what it was not asked about follows, in the retriever's order
                     rest = rest - rest.max() + first.min()
                 draft.scores = np.concatenate([first, rest])

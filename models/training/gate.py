@@ -93,13 +93,11 @@ def choose_weight(
     """The reader's share at which most is found (NDCG@10); 0 unless the gain's interval is above 0.
 
     ``retrieved`` and ``read`` (q, d) are both models' vectors, ``items`` (1 + n, d). What is
-    popular gains ``trend`` on the retriever's side, as in serving.
+    popular gains ``trend`` at every weight, as in serving.
     """
     popular = popular_before(log, questions) if trend else None
     measured = {
-        weight: ranks(
-            log, questions, fused(retrieved, read, weight), items, popular, (1 - weight) * trend
-        )
+        weight: ranks(log, questions, fused(retrieved, read, weight), items, popular, trend)
         for weight in dict.fromkeys((0.0, *weights))
     }
     return _chosen(questions, measured[0.0], measured, seed)

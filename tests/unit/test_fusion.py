@@ -51,6 +51,17 @@ def test_one_candidate_or_none_need_no_order() -> None:
     assert fuse(scores(), scores(), 0.5).tolist() == []
 
 
+def test_a_gain_counts_in_the_retrievers_units_at_every_weight() -> None:
+    retrieved, reranked, gains = scores(0.2, 0.6), scores(30, 10), scores(0.1, 0)  # deviations .2
+    assert fuse(retrieved, reranked, 0.25, gains) == pytest.approx(
+        [-0.5 + 0.1 / 0.2, 0.5], abs=1e-6
+    )
+    assert fuse(retrieved, reranked, 1.0, gains) == pytest.approx([1 + 0.1 / 0.2, -1])
+    same = scores(0.5, 0.5)
+    assert fuse(same, same, 0.3, gains) == pytest.approx([0.1, 0], abs=1e-6)
+    assert blend(retrieved, scores(0.4, 0.4), 0.5, gains) == pytest.approx([0.4, 0.5])
+
+
 def test_the_gates_weight_is_a_share() -> None:
     assert 0 <= GATE_WEIGHT <= 1
 
