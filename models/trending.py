@@ -1,8 +1,9 @@
 """What sells of late: a prior beside the cosine, so that many shoppers' choices count for one.
 
 A popular item gains ``weight`` times log(1 + n) / log(1 + N) on its cosine, n the clicks and
-purchases that it had of late and N those of the most popular: the same for a small shop and a large
-one, and for a worker that counts a part of the shoppers. Items that are far down gain nothing.
+purchases that it had of late and N those of the most popular (5 at least: the first clicks of a new
+shop are no fashion yet): the same for a small shop and a large one, and for a worker that counts a
+part of the shoppers. Items that are far down gain nothing.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from models.ports import FloatArray, ItemIndex
 
 #: So many of the most popular gain.
 MOST: Final = 500
+#: A most popular item with fewer clicks and purchases gains less than all.
+_FASHION: Final = 5
 #: What the first of them gains where no validation of one's own says otherwise (docs/log.md, 16).
 WEIGHT: Final = 0.2
 
 
 def prior(counts: Sequence[int]) -> FloatArray:
     """(k,) of counts (k,), the greatest first: 1 for the first, less for the others."""
-    logs = np.log1p(np.asarray(counts, dtype=np.float32))
-    return logs / logs[0] if len(logs) else logs
+    logs = np.log1p(np.asarray(counts, dtype=np.float64))
+    return np.asarray(logs / np.log1p(max([_FASHION, *counts[:1]])), dtype=np.float32)
 
 
 class Trending:

@@ -28,6 +28,7 @@ NOW = 1_700_000_000_000
 def test_the_prior_is_relative_to_the_most_popular() -> None:
     assert prior([9, 9, 2, 1]).tolist() == pytest.approx([1, 1, math.log(3, 10), math.log(2, 10)])
     assert prior([]).tolist() == []
+    assert prior([1, 1]).tolist() == pytest.approx([math.log(2, 6)] * 2), "no fashion yet"
 
 
 class Shelf:
@@ -94,7 +95,7 @@ def made(recommender: Recommender) -> list[tuple[str, str]]:
 
 def test_a_popular_item_joins_a_list_that_no_search_brought_it_to_and_says_why() -> None:
     recommender, _, popularity = shop(trend=1.0)
-    for _ in range(5):
+    for _ in range(9):
         popularity.add("b1", NOW)
     because = "because you clicked linen midi dress sand"
     assert made(recommender)[0] == ("b1", "popular this month")
@@ -106,7 +107,8 @@ def test_a_popular_item_joins_a_list_that_no_search_brought_it_to_and_says_why()
 
 def test_a_popular_item_that_sold_out_is_in_no_list_though_its_vector_is_known() -> None:
     recommender, index, popularity = shop(trend=1.0)
-    popularity.add("b1", NOW)
+    for _ in range(9):
+        popularity.add("b1", NOW)
     assert made(recommender)[0][0] == "b1"
     sold_out = Item("b1", "leather boots", 1, in_stock=False)
     index.upsert([sold_out], list(HashEncoder().encode(["leather boots"])))
@@ -136,9 +138,10 @@ def test_popular_is_what_was_chosen_on_earlier_days_and_never_what_comes_later(
         scores = torch.zeros(1, log.items + 1)
         popular.add(scores, n, 1.0)
         told[user] = {log.item_ids[row - 1]: float(scores[0, row]) for row in rows_of(scores[0])}
-    assert told["a"] == pytest.approx({"red-4": 1.0})
-    half = math.log(2) / math.log(3)
-    assert told["b"] == pytest.approx({"red-4": 1.0, "red-2": half, "red-3": half, "red-5": half})
+    once, twice = math.log(2, 6), math.log(3, 6)
+    assert told["a"] == pytest.approx({"red-4": twice})
+    rest = dict.fromkeys(("red-2", "red-3", "red-5"), once)
+    assert told["b"] == pytest.approx({"red-4": twice, **rest})
 
 
 def rows_of(scores: torch.Tensor) -> list[int]:
