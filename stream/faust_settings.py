@@ -37,7 +37,7 @@ def faust_settings(settings: Settings, partitions: int) -> dict[str, Any]:
         "broker_max_poll_records": 2000,
         "broker_session_timeout": settings.session_timeout,
         # by its next heartbeat a worker hears of a rebalance, and all wait for the last to hear
-        "broker_heartbeat_interval": min(settings.session_timeout / 5, 1.0),
+        "broker_heartbeat_interval": min(settings.session_timeout / 5, 0.5),
         "broker_max_poll_interval": _ANY_OUTAGE,
         "broker_commit_every": 5000,
         "broker_commit_interval": 1.0,
