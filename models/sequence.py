@@ -82,13 +82,15 @@ class _Block(nn.Module):
         self.between = nn.LayerNorm(d)
         self.feed = nn.Sequential(nn.Linear(d, 4 * d), nn.GELU(), nn.Linear(4 * d, d))
 
-    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        """(b, l, d) to the same; ``visible`` (b, 1, l, l)."""
+    def forward(self, x: Tensor, visible: Tensor, *, newest: bool = False) -> Tensor:
+        """(b, l, d) to the same, or the ``newest`` step's (b, 1, d); ``visible`` (b, 1, l, l)."""
         b, length, d = x.shape
         q, k, v = (
             part.view(b, length, self.heads, -1).transpose(1, 2)
             for part in self.qkv(self.before(x)).chunk(3, -1)
         )
+        if newest:
+            q, x, visible, length = q[:, :, -1:], x[:, -1:], visible[:, :, -1:], 1
         dropout = self.dropout if self.training else 0.0
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, dropout_p=dropout)
         seen = seen.transpose(1, 2).reshape(b, length, d)
@@ -134,8 +136,10 @@ class Member(nn.Module):
         self.norm = nn.LayerNorm(d)
         self.recency: _Recency | None = _Recency() if config.mixup.zero_shot else None
 
-    def states(self, inputs: Tensor, kinds: Tensor, gaps: Tensor) -> Tensor:
-        """What is looked for after each step: unit (b, l, out_dim).
+    def states(
+        self, inputs: Tensor, kinds: Tensor, gaps: Tensor, *, newest: bool = False
+    ) -> Tensor:
+        """What is looked for after each step: unit (b, l, out_dim); (b, 1, out_dim): the newest.
 
         ``inputs`` (b, l, out_dim) are the steps' vectors, padded at the left; ``kinds`` and
         ``gaps`` (b, l) are 0 there. The newest step always has the last place.
@@ -146,13 +150,12 @@ class Member(nn.Module):
         causal = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
         itself = torch.eye(length, dtype=torch.bool, device=x.device)  # or padding sees nothing
         visible = (causal & (kinds > 0)[:, None, :]) | itself
-        for block in self.blocks:
-            x = block(x, visible[:, None])
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x, visible[:, None], newest=newest and number == len(self.blocks))
         found = self.norm(x).float()
         if self.recency is not None:
-            found = self.recency(inputs.float(), kinds, causal) + self.recency.gain * F.normalize(
-                found, dim=-1
-            )
+            mean = self.recency(inputs.float(), kinds, causal)[:, -found.shape[1] :]
+            found = mean + self.recency.gain * F.normalize(found, dim=-1)
         return self._split_unit(found)
 
     def _split_unit(self, x: Tensor) -> Tensor:
@@ -186,13 +189,15 @@ class SequenceModel(nn.Module):
 
     def shopper_vectors(self, inputs: Tensor, kinds: Tensor, gaps: Tensor) -> Tensor:
         """Unit (b, d): what is looked for after the last step. Arguments as ``Member.states``."""
-        return self.states(inputs, kinds, gaps)[:, -1]
+        return self.states(inputs, kinds, gaps, newest=True)[:, -1]
 
-    def states(self, inputs: Tensor, kinds: Tensor, gaps: Tensor) -> Tensor:
-        """Unit (b, l, d), after each step."""
+    def states(
+        self, inputs: Tensor, kinds: Tensor, gaps: Tensor, *, newest: bool = False
+    ) -> Tensor:
+        """Unit (b, l, d), after each step, or (b, 1, d) after the newest."""
         parts = inputs.chunk(len(self.members), -1)
         found = [
-            member.states(F.normalize(part, dim=-1), kinds, gaps)  # type: ignore[operator]
+            member.states(F.normalize(part, dim=-1), kinds, gaps, newest=newest)  # type: ignore[operator]
             for member, part in zip(self.members, parts, strict=True)
         ]
         return F.normalize(torch.cat(found, dim=-1), dim=-1)

@@ -319,7 +319,7 @@ def shopper_vectors(
         rows, kinds, gaps = gathered(
             log, questions.starts[part], questions.ends[part], model.config.length
         )
-        out[torch.from_numpy(part)] = model.states(table[rows], kinds, gaps)[:, -1]
+        out[torch.from_numpy(part)] = model.states(table[rows], kinds, gaps, newest=True)[:, -1]
     return out
 
 

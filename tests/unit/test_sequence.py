@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -36,6 +38,18 @@ def test_states_are_unit_vectors_of_the_items_space(strategy: str) -> None:
     found = model.shopper_vectors(inputs, kinds, gaps)
     assert found.shape == (2, model.config.dim)
     assert torch.allclose(found.norm(dim=-1), torch.ones(2), atol=1e-5)
+
+
+@pytest.mark.parametrize("zero_shot", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_newest_state_alone_is_the_last_of_all(layers: int, zero_shot: bool) -> None:
+    told = config(layers=layers)
+    told = replace(told, mixup=replace(told.mixup, zero_shot=zero_shot))
+    model = SequenceModel(told, 3).eval()
+    given = steps(5, 2, dim=model.config.dim)
+    alone = model.states(*given, newest=True)
+    assert alone.shape == (2, 1, model.config.dim)
+    assert torch.allclose(alone, model.states(*given)[:, -1:], atol=1e-6)
 
 
 def test_a_state_does_not_know_what_comes_after_it() -> None:
