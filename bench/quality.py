@@ -96,7 +96,8 @@ class Bench:
     def refit(self, trained: Trained, seed: int, how: SequenceTraining) -> Member:
         """As `weft train` does once validation has chosen."""
         config, how = trained.member.config, replace(how, seed=seed)
-        place = self.work / f"refit-{training_key(self.log, self.split, config, how)}"
+        key = training_key(self.log, self.split, config, how)
+        place = self.work / f"refit-{key}-{trained.epochs}"
         bar = self.bars(f"{config.mixup.strategy}, seed {seed}, refit")
         return refit_member(self.log, self.split.known, trained, how, place, bar)
 
@@ -241,6 +242,8 @@ def with_reader(bench: Bench, model: SequenceModel, name: str, config: ReaderCon
                 asked: int, test: Questions) -> list[Row]:  # fmt: skip
     """The reader trained on ``model``'s space, fused at the weight that validation chooses.
 
+    Without popularity: what the LLM adds to the models alone.
+
     ``test`` are the questions of the test that it is asked.
     """
     log, split = bench.log, bench.split
@@ -288,7 +291,7 @@ def with_reader(bench: Bench, model: SequenceModel, name: str, config: ReaderCon
 
 def reranked(log: TrainingLog, questions: Questions, searched: Tensor, both: Tensor, items: Tensor,
              candidates: int) -> Values:  # fmt: skip
-    """Ranks where only the retriever's first ``candidates`` get their places anew, as served."""
+    """Ranks where only the retriever's first ``candidates`` get their places anew."""
     before = ranks(log, questions, searched, items)
     after = before.copy()
     rows = np.asarray(log.rows)

@@ -1,4 +1,5 @@
-"""What many shoppers clicked and bought of late: the list of someone of whom nothing is known.
+"""What many shoppers clicked and bought of late: a gain for everyone (``trending``), and the list
+of someone of whom nothing is known.
 
 Time is the events' own: the newest ``ts`` seen is now, so that a replay of an old log ranks what
 was popular then. Counts are kept by day; a whole day leaves the window at once.

@@ -1,6 +1,6 @@
 """Histories in, lists out: retrieve, rerank, rules, reasons. The flow is ``recommend``.
 
-A batch of shoppers costs three reads of the index, one encoding, one search and one call of the
+A batch of shoppers costs a few reads of the index, one encoding, one search and one call of the
 reranker, whatever its size. Synchronous and without a clock; for one thread at a time.
 """
 
@@ -170,8 +170,9 @@ class Recommender:
         seen = [rules.put_off(draft.history, show_bought=show) for draft in drafts]
         avoided = max(len(s | h) for s, h in zip(seen, hidden, strict=True))
         vectors = np.stack([draft.vector for draft in drafts if draft.vector is not None])
-        found = self._index.search(vectors, self._pool + min(avoided, _SPARE))
-        gains = self._gains(drafts, vectors, found, known)
+        limit = self._pool + min(avoided, _SPARE)
+        found = self._index.search(vectors, limit)
+        gains = self._gains(drafts, vectors, found, limit, known)
         for draft, barred, looked_at, answer, adds in zip(
             drafts, hidden, seen, found, gains, strict=True
         ):
@@ -190,15 +191,14 @@ class Recommender:
 
     def _gains(
         self, drafts: Sequence[_Draft], vectors: FloatArray, found: Sequence[Sequence[Hit]],
-        known: _Known,
+        limit: int, known: _Known,
     ) -> list[dict[str, float]]:  # fmt: skip
         """What each shopper's items gain on their cosines, by item id; those are known then.
 
-        A popular item has to get past the last hit that the pool has room for.
+        A popular item has to get past the last hit of ``limit``: the first ones may be what the
+        shopper looked at, and leave the pool again.
         """
-        full = [len(answer) >= self._pool for answer in found]
-        least = [answer[self._pool - 1].score if f else -1.0
-                 for answer, f in zip(found, full, strict=True)]  # fmt: skip
+        least = [answer[-1].score if len(answer) >= limit else -1.0 for answer in found]
         gains = self._trending.gains(self._index, vectors, least)
         for draft, answer, adds in zip(drafts, found, gains, strict=True):
             hit = {each.item.item_id for each in answer}
@@ -303,7 +303,7 @@ class Recommender:
             words = reasons.grounded(ids, told, steps, known.stored)
             looked_at = rules.seen(draft.history)
             for n, item_id in enumerate(ids):
-                if item_id in draft.popular:
+                if item_id in draft.popular and item_id not in looked_at:
                     words[n] = reasons.popular(self._popularity.days)
                 elif item_id in draft.remembered and item_id not in looked_at:
                     words[n] = reasons.led_to(draft.query, draft.remembered[item_id].count)

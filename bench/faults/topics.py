@@ -65,7 +65,9 @@ class Lists:
     made: dict[bytes, list[tuple[float, tuple[int, ...]]]] = field(default_factory=dict)
 
     def waits(self, ledger: Ledger) -> Iterator[tuple[float, float]]:
-        """Of each good event (epoch s, seconds to the first list that knows it).
+        """Of each good event (epoch s, seconds to the first list that knows it was produced).
+
+        A reader sees that list when its transaction is committed, some milliseconds later.
 
         Leaves out those that no list knows: of a shopper who was forgotten in the same batch.
         """

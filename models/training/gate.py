@@ -111,22 +111,30 @@ def choose_listwise_weight(
     score: Score,
     seed: int,
     weights: Sequence[float] = WEIGHTS,
+    *,
+    trend: float = 0.0,
 ) -> Gate:
     """The same for a reranker that changes ranks among the retriever's first candidates only.
 
     ``score`` is asked only where the right item is among these: elsewhere it changes nothing that
     is measured.
     """
-    alone = ranks(log, questions, retrieved, items)
+    popular = popular_before(log, questions) if trend else None
+    alone = ranks(log, questions, retrieved, items, popular, trend)
     measured = {weight: alone.copy() for weight in weights}
     for place in range(len(questions)):
-        rows, before = _first(log, questions, place, retrieved[place] @ items.T)
+        cosines = retrieved[place] @ items.T
+        gained = torch.zeros(1, len(cosines))
+        if popular is not None:
+            popular.add(gained, place, trend)
+        rows, both = _first(log, questions, place, cosines + gained[0])
+        more = gained[0].numpy()[rows]
         right = np.flatnonzero(rows == questions.targets[place])
         if not len(right):
             continue
         scores = score(place, rows)
         for weight in filter(None, weights):
-            order = np.argsort(-fuse(before, scores, weight), kind="stable")
+            order = np.argsort(-fuse(both - more, scores, weight, more), kind="stable")
             measured[weight][place] = np.flatnonzero(order == right[0])[0]
     return _chosen(questions, alone, measured, seed)
 

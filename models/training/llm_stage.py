@@ -58,7 +58,7 @@ class Tuned:
     """A reranker for a bundle: how it is written, told of, and weighed against the retriever.
 
     ``weigh`` is given the questions (q) that validate, the retriever's vectors (q, d) of these, and
-    what popularity is worth beside it (the listwise reranker's choice does without).
+    what popularity is worth beside it.
     """
 
     save: Callable[[Path], None]
@@ -91,7 +91,7 @@ def tuned_listwise(ground: Ground, llm: Path, config: ReaderConfig, work: Path, 
         bar("listwise reranker"),
     )  # fmt: skip
 
-    def weigh(asked: Questions, searched: Tensor, _trend: float) -> Gate:
+    def weigh(asked: Questions, searched: Tensor, trend: float) -> Gate:
         scorer = LettersScorer(trained)
         reranker = ListwiseReranker(scorer, 0.0, both_ways=trained.both_ways)
         told, prompts = bar("gate"), ChoicePrompts(log, scorer.tokenize)
@@ -104,7 +104,9 @@ def tuned_listwise(ground: Ground, llm: Path, config: ReaderConfig, work: Path, 
             assert scores is not None, "it had all the time"
             return scores
 
-        chosen = gate.choose_listwise_weight(log, asked, searched, ground.items, score, _SEED)
+        chosen = gate.choose_listwise_weight(
+            log, asked, searched, ground.items, score, _SEED, trend=trend
+        )
         told.step(len(asked), len(asked), loss=0.0, metric=chosen.ndcg.mean)
         return chosen
 

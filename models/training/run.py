@@ -3,7 +3,7 @@
     log ──▶ members of the sequence model ──▶ shares of the title ──▶ LLM ──▶ gate ──┐
             chosen on validation, which they have not seen                           │
         ┌────────────────────────────────────────────────────────────────────────────┘
-        └─▶ the same again on the whole log ──▶ bundle
+        └─▶ the same again with validation's part ──▶ bundle
 
 Everything between stands in a work folder, so that a run which was killed goes on where it was.
 """
@@ -71,8 +71,9 @@ class Request:
     """What to train. ``split`` is one of ``SPLITS``; ``llm`` None tunes no LLM.
 
     ``reranker`` is how the LLM is to rerank, one of ``llm_stage.STAGES``. With ``refit`` the models
-    are trained anew on the whole log, validation's part too, by the settings that it chose: what
-    sells now is in the log's end.
+    are trained anew on validation's part too, by the settings that it chose: what sells now is in
+    the log's end. By time that is the whole log; by last events all but each shopper's last one,
+    which is left for a test.
     """
 
     preset: Preset
@@ -147,7 +148,8 @@ def train(
         say(f"the weight of the LLM ({request.reranker}): {chosen.weight:g}")
     ends = split.ends
     if request.refit:
-        say("validation has chosen: once more, on the whole log")
+        say("validation has chosen: once more, with what it asked")
+        tuned = None  # the first LLM need not stay beside the second
         ends, again = split.known, work / "refit"
         model = _refit(request, log, split, trained, again, bar)
         tuned = _tuned(request, log, ends, model, Space.of(log, model), again, bar)
@@ -229,7 +231,8 @@ def _refit(
     found: list[Member] = []
     for number, each in enumerate(trained):
         how, label = _member(request, number)
-        place = work / f"member-{training_key(log, split, each.member.config, how)}"
+        key = training_key(log, split, each.member.config, how)
+        place = work / f"member-{key}-{each.epochs}"
         told = bar(f"{label}, whole log")
         found.append(refit_member(log, split.known, each, how, place, told))
     return together(found, log)

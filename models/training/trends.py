@@ -38,12 +38,13 @@ def popular_before(log: TrainingLog, questions: Questions, days: int = DAYS) -> 
     Nothing of that day counts, nor of any later one: live lists know a little more.
     """
     ts = np.asarray(log.ts)
-    rows = np.asarray(log.rows)
+    order = np.argsort(ts, kind="stable")
+    rows, sorted_ts = np.asarray(log.rows)[order], ts[order]
     asked, day_of = np.unique(ts[questions.ends] // _DAY_MS, return_inverse=True)
     found, gains = [], []
     for day in asked:
-        inside = (ts >= (day - days) * _DAY_MS) & (ts < day * _DAY_MS)
-        counts = np.bincount(rows[inside], minlength=log.items + 1)[: log.items + 1]
+        first, stop = np.searchsorted(sorted_ts, [(day - days) * _DAY_MS, day * _DAY_MS])
+        counts = np.bincount(rows[first:stop], minlength=log.items + 1)[: log.items + 1]
         counts[0] = 0
         top = np.argsort(-counts, kind="stable")[:MOST]
         top = top[counts[top] > 0]

@@ -63,7 +63,8 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--refit/--no-refit", default=True,
-    help="Train once more on the whole log after validation has chosen; by default so.",
+    help="Train once more with validation's part when it has chosen; by default so. For a replay "
+         "of the same log, train with --until, or not so.",
 )  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Of the sequence model, at most.")
 @click.option("--llm-tokens", type=click.IntRange(1), help="That the LLM trains on, at most.")

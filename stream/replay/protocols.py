@@ -63,6 +63,11 @@ def cut(
     questions.
     """
     last = log.summary.last_ts + 1
+    if name != "last" and first is None and trained_until >= log.summary.last_ts:
+        raise InvalidFile(
+            "a bundle has learnt this log to its end, so there is nothing left to ask: train it "
+            "with --until or with --no-refit, or insist with --from"
+        )
     until = last if until is None else min(until, last)
     if name == "last":
         asked = _last(log, until)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.errors import InvalidFile
 from stream.replay import protocols
 from stream.replay.answers import Answers
 from tests.replay_shop import DAY, START, ReplayShop, Row, titles
@@ -89,6 +90,20 @@ def test_what_only_the_future_knows_helps_no_protocol_but_leave_one_out(tmp_path
     assert place("prequential") >= 1
     assert place("time", START + 3 * DAY) >= 1
     assert place("last") == 0
+
+
+def test_a_bundle_that_learnt_the_whole_log_leaves_nothing_to_ask_and_is_told_so(
+    tmp_path: Path,
+) -> None:
+    rows: list[Row] = [("click", "ana", f"i{n}", n) for n in range(1, 4)]
+    shop = ReplayShop(tmp_path, titles(5), rows)
+    last = shop.log.summary.last_ts
+    for name in ("time", "prequential"):
+        with pytest.raises(InvalidFile, match="train it with --until or with --no-refit"):
+            protocols.cut(shop.log, name, trained_until=last)
+    insisted = protocols.cut(shop.log, "time", last - DAY, trained_until=last)
+    assert "it may have seen" in insisted.warning
+    assert len(protocols.cut(shop.log, "last", trained_until=last).baskets)
 
 
 def test_batches_do_not_change_a_list(tmp_path: Path) -> None:

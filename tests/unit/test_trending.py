@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import torch
 
 from models.domain import History, Item, Kind, Step
 from models.fake import HashEncoder, ManualClock, MemoryIndex
+from models.fusion import fuse
 from models.popularity import Popularity
-from models.ports import Deadline, FloatArray
+from models.ports import Deadline, FloatArray, RerankRequest, Stored
 from models.recommender import Recommender
 from models.training.gate import TRENDS, choose_trend
 from models.training.log import Logged, TrainingLog, prepare
@@ -70,10 +72,15 @@ def test_what_comes_up_later_gains_from_then_on_and_what_fell_out_does_not() -> 
     assert set(trending.gains(shelf.index, at(0)[None], [0.0])[0]) == {"new"}
 
 
+class Unread(MemoryIndex):
+    def get(self, item_ids: Sequence[str]) -> dict[str, Stored]:
+        raise AssertionError(f"nothing of {item_ids} is wanted")
+
+
 def test_at_weight_0_nothing_gains_and_nothing_is_read() -> None:
     shelf = Shelf(hot=0)
     shelf.chosen("hot", 3)
-    assert Trending(shelf.popularity, 0.0).gains(shelf.index, at(0)[None], [-1.0]) == [{}]
+    assert Trending(shelf.popularity, 0.0).gains(Unread(), at(0)[None], [-1.0]) == [{}]
 
 
 def shop(trend: float) -> tuple[Recommender, MemoryIndex, Popularity]:
@@ -113,6 +120,75 @@ def test_a_popular_item_that_sold_out_is_in_no_list_though_its_vector_is_known()
     sold_out = Item("b1", "leather boots", 1, in_stock=False)
     index.upsert([sold_out], list(HashEncoder().encode(["leather boots"])))
     assert "b1" not in [item_id for item_id, _ in made(recommender)]
+
+
+class Turned:
+    """A shelf as a space: items are where they are, a shopper is where their last step was."""
+
+    name, dim, label = "turned", 2, "turned"
+
+    def query_vectors(self, queries: Sequence[str]) -> dict[str, FloatArray]:
+        return {}
+
+    def shopper_vectors(
+        self, histories: Sequence[History], items: Mapping[str, FloatArray], queries: object
+    ) -> list[FloatArray | None]:
+        return [items.get(str(history.steps[-1].item_id)) for history in histories]
+
+
+class Likes:
+    """Scores by a table, kept: what it was asked to order."""
+
+    name, needs_vectors = "likes", False
+
+    def __init__(self, **likes: float) -> None:
+        self.likes = likes
+
+    def score(self, requests: Sequence[RerankRequest], _deadline: Deadline) -> list[FloatArray]:
+        return [np.array([self.likes[c.item_id] for c in r.candidates], np.float32)
+                for r in requests]  # fmt: skip
+
+
+def scores_of(shelf: Shelf, reranker: Likes | None, weight: float) -> list[tuple[str, float]]:
+    """The list of someone who looked at s0 to s2."""
+    recommender = Recommender(
+        shelf.index,
+        Turned(),
+        shelf.popularity,
+        reranker,
+        weight,
+        2,
+        3,
+        trend=0.2,  # type: ignore[arg-type]
+    )
+    steps = tuple(Step(Kind.CLICK, NOW + n, item_id=f"s{n}") for n in range(3))
+    (found,) = recommender.recommend(
+        [History(steps, frozenset())], Deadline.after(1.0, ManualClock())
+    )
+    return [(line.item_id, line.score) for line in found.items]
+
+
+def test_what_was_looked_at_hides_no_gain_of_what_comes_after_it() -> None:
+    shelf = Shelf(s0=1, s1=2, s2=0, near=58, hot=59, far=80)
+    shelf.chosen("hot", 9)
+    (first, most), (second, next_) = scores_of(shelf, None, 0.0)
+    assert (first, second) == ("hot", "near")
+    assert most == pytest.approx(math.cos(math.radians(59)) + 0.2)
+    assert next_ == pytest.approx(math.cos(math.radians(58)))
+
+
+def test_the_llm_shares_the_order_with_the_cosine_and_the_gain_comes_on_top() -> None:
+    shelf = Shelf(s0=1, s1=2, s2=0, near=58, hot=59, far=80)
+    shelf.chosen("far", 9)
+    likes = Likes(near=1, hot=3, far=2)
+    found = scores_of(shelf, likes, 0.25)
+    cosines = np.cos(np.radians([58, 59, 80])).astype(np.float32)
+    wanted = fuse(cosines, np.array([1, 3, 2], np.float32), 0.25, np.array([0, 0, 0.2], np.float32))
+    best = sorted(zip(["near", "hot", "far"], wanted.tolist(), strict=True), key=lambda p: -p[1])
+    assert [item_id for item_id, _ in found] == [item_id for item_id, _ in best[:2]]
+    assert [score for _, score in found] == pytest.approx(
+        [score for _, score in best[:2]], abs=1e-5
+    )
 
 
 def log_of(tmp_path: Path, events: list[tuple[str, float, str]]) -> TrainingLog:
