@@ -39,6 +39,8 @@ class Popularity:
         self._ranked: list[tuple[str, int]] = []
         self._ranked_for = 0  # its length as asked for
         self._ranked_at = (-1, 0)  # day and events of its making
+        self._earlier: list[tuple[str, int]] = []
+        self._earlier_at = (-1, 0, 0)  # day, events and length of its making
 
     def add(self, item_id: str, ts: int) -> None:
         """Counts one click or purchase at ``ts`` (epoch ms); one older than the window is dropped.
@@ -66,6 +68,7 @@ class Popularity:
             self._newest_day = -1
             self._events = 0
             self._ranked, self._ranked_for, self._ranked_at = [], 0, (-1, 0)
+            self._earlier, self._earlier_at = [], (-1, 0, 0)
 
     def top(self, limit: int) -> list[tuple[str, int]]:
         """The ``limit`` most counted (item_id, count), best first; ties: first seen first.
@@ -81,6 +84,24 @@ class Popularity:
         ranked = heapq.nlargest(limit, totals, key=itemgetter(1))  # the writer does not wait
         with self._lock:
             self._ranked, self._ranked_for, self._ranked_at = ranked, limit, now
+        return ranked
+
+    def earlier(self, limit: int) -> list[tuple[str, int]]:
+        """The same without the newest day, of equals the greatest id first.
+
+        So it is the same whatever of that day has been counted so far, in whichever order.
+        """
+        with self._lock:
+            day, events, length = self._earlier_at
+            fresh = day == self._newest_day and self._events - events <= _STALE * self._events
+            if fresh and limit <= length:
+                return self._earlier[:limit]
+            today = self._buckets.get(self._newest_day, Counter())
+            totals = [(i, n - today[i]) for i, n in self._totals.items() if n > today[i]]
+            now = (self._newest_day, self._events, limit)
+        ranked = heapq.nlargest(limit, totals, key=lambda pair: (pair[1], pair[0]))
+        with self._lock:
+            self._earlier, self._earlier_at = ranked, now
         return ranked
 
     def dump(self) -> str:

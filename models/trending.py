@@ -1,9 +1,9 @@
 """What sells of late: a prior beside the cosine, so that many shoppers' choices count for one.
 
 A popular item gains ``weight`` times log(1 + n) / log(1 + N) on its cosine, n the clicks and
-purchases that it had of late and N those of the most popular (5 at least: the first clicks of a new
-shop are no fashion yet): the same for a small shop and a large one, and for a worker that counts a
-part of the shoppers. Items that are far down gain nothing.
+purchases that it had of late, on the days before this one, and N those of the most popular (5 at
+least: the first clicks of a new shop are no fashion yet): the same for a small shop and a large
+one, and for a worker that counts a part of the shoppers. Items that are far down gain nothing.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Trending:
 
     def _refresh(self, index: ItemIndex) -> None:
         """Reads the vectors of those that came up since the last time."""
-        ranked = self._popularity.top(MOST)
+        ranked = self._popularity.earlier(MOST)
         if ranked == self._ranked:
             return
         new = index.get([item_id for item_id, _ in ranked if item_id not in self._held])

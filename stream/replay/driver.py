@@ -5,7 +5,7 @@
                   events of the ts     ──▶ stage (gathered until one of its shoppers is asked)
 
 A list is made of what was applied strictly before the moment that asks for it: events wait at most
-until a batch is full, their own shopper is asked, or a product enters.
+until a batch is full, their own shopper is asked, a product enters, or a day ends.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from stream.replay.stage import Stage
 #: Events a batch while nothing is asked: each shopper gets one list a batch.
 _WARM_UP: Final = 50_000
 _CHECKPOINT: Final = 30.0
+_DAY_MS: Final = 86_400_000
 
 #: (events done, of all); the place in the order up to which all is applied.
 Progress = Callable[[int, int], None]
@@ -87,9 +88,13 @@ class Driver:
         spool, plan = self.plan.spool, self.plan
         asked = int(np.searchsorted(plan.baskets.ts, self._next_ts()))
         first = int(plan.baskets.ts[0]) if len(plan.baskets) else plan.until
+        day = first // _DAY_MS - 1  # before anything is asked, batches go over days
         for ts, start, end in spool.moments(self.place):
             if ts >= plan.until:
                 break
+            if ts // _DAY_MS > day:  # what was popular on earlier days is in each list of a day
+                day = ts // _DAY_MS
+                await self._apply(ts)
             await self._enter(ts)
             asked = await self._ask(asked, ts, start, end)
             for place in range(start, end):

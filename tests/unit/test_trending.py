@@ -42,8 +42,10 @@ class Shelf:
             self.index.upsert([Item(item_id, item_id, 0)], [at(angle)])
 
     def chosen(self, item_id: str, times: int) -> None:
+        """The day before."""
         for _ in range(times):
             self.popularity.add(item_id, NOW)
+        self.popularity.add("something", NOW + DAY)
 
 
 def at(degrees: float) -> FloatArray:
@@ -69,6 +71,8 @@ def test_what_comes_up_later_gains_from_then_on_and_what_fell_out_does_not() -> 
     assert set(trending.gains(shelf.index, at(0)[None], [0.0])[0]) == {"old"}
     for _ in range(3):
         shelf.popularity.add("new", NOW + 30 * DAY)  # the window has left the old one behind
+    assert set(trending.gains(shelf.index, at(0)[None], [0.0])[0]) == set(), "not on the same day"
+    shelf.popularity.add("new", NOW + 31 * DAY)
     assert set(trending.gains(shelf.index, at(0)[None], [0.0])[0]) == {"new"}
 
 
@@ -104,6 +108,7 @@ def test_a_popular_item_joins_a_list_that_no_search_brought_it_to_and_says_why()
     recommender, _, popularity = shop(trend=1.0)
     for _ in range(9):
         popularity.add("b1", NOW)
+    popularity.add("d3", NOW + DAY)
     because = "because you clicked linen midi dress sand"
     assert made(recommender)[0] == ("b1", "popular this month")
     assert made(recommender)[1][1] == because
@@ -116,6 +121,7 @@ def test_a_popular_item_that_sold_out_is_in_no_list_though_its_vector_is_known()
     recommender, index, popularity = shop(trend=1.0)
     for _ in range(9):
         popularity.add("b1", NOW)
+    popularity.add("d3", NOW + DAY)
     assert made(recommender)[0][0] == "b1"
     sold_out = Item("b1", "leather boots", 1, in_stock=False)
     index.upsert([sold_out], list(HashEncoder().encode(["leather boots"])))
