@@ -166,9 +166,11 @@ def _forget_others(work: Path, key: str) -> None:
     """Deletes what was answered about other files."""
     mark = work / "files.json"
     work.mkdir(parents=True, exist_ok=True)
-    if mark.is_file() and json.loads(mark.read_text("utf-8")) != {"key": key}:
-        for folder in work.glob("asked-*"):
-            shutil.rmtree(folder)
+    known = json.loads(mark.read_text("utf-8")) if mark.is_file() else None
+    if known == {"key": key}:
+        return  # several jobs come here at once, after their parent wrote it
+    for folder in work.glob("asked-*") if known else ():
+        shutil.rmtree(folder)
     mark.write_text(json.dumps({"key": key}), "utf-8")
 
 
