@@ -36,7 +36,7 @@ from models import evaluation, trending
 from models.domain import Item, Kind, Step
 from models.encoder import load_encoder
 from models.evaluation import Groups, Values
-from models.fusion import fuse
+from models.fusion import blend
 from models.likelihood import LikelihoodReranker, load_reranker
 from models.popularity import DAYS
 from models.ports import Deadline, FloatArray, Read, RerankRequest
@@ -224,7 +224,7 @@ def measure(
         gains = np.array([gain for _, _, gain in found], dtype=np.float32)
         missing = np.full(len(q.targets) - len(places), np.inf)
         for row, weight in enumerate(WEIGHTS):
-            ranks = evaluation.ranks(fuse(retrieved, scores, weight, gains), places)
+            ranks = evaluation.ranks(blend(retrieved, scores, weight, gains), places)
             ranks = np.concatenate([ranks, missing])
             measured.hits[row, column] = evaluation.hit_rate(ranks, 10)
             measured.gains[row, column] = evaluation.ndcg(ranks, 10)

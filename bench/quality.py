@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from models import trending, weights
 from models.domain import Item, Kind
@@ -36,7 +35,9 @@ from models.evaluation import Values, bootstrap, paired_difference
 from models.retrieval import DECAY
 from models.sequence import Member, SequenceConfig, SequenceModel
 from models.training import gate
+from models.training.llm_stage import STAGES, Ground, Tuned
 from models.training.log import Logged, TrainingLog
+from models.training.negatives import Places
 from models.training.presets import PRESETS, Preset
 from models.training.questions import (
     Questions,
@@ -47,7 +48,7 @@ from models.training.questions import (
     last_events,
     ranks,
 )
-from models.training.reader import ReaderConfig, train_reader
+from models.training.reader import ReaderConfig
 from models.training.run import Sources, Space, prepared, retriever_of, together
 from models.training.sequence import (
     SequenceTraining,
@@ -59,12 +60,12 @@ from models.training.sequence import (
     train_member,
     training_key,
 )
-from models.training.trained_reader import TrainedReader, reader_states
 from models.training.trends import popular_before
 from models.vectors import CachedEncoder
 from stream.cli.progress import Bars
 
 K = 10
+CANDIDATES = gate.READ_CANDIDATES
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,23 @@ class Row:
     validation: float | None = None
 
 
+@dataclass(frozen=True)
+class Llm:
+    """How the LLM is asked: ``reranker`` is one of STAGES, empty for no LLM."""
+
+    reranker: str
+    tuning: ReaderConfig
+    folder: Path
+    asked: int  # questions of validation that choose its weight
+
+
 @dataclass
 class Bench:
     log: TrainingLog
     split: Split
     work: Path
     bars: Bars
+    llm: Llm
 
     def trained(self, strategy: str, seed: int, how: SequenceTraining, sequence: SequenceConfig
                 ) -> Trained:  # fmt: skip
@@ -161,6 +173,7 @@ class Ladder:
     """Its rows; of each strategy the members, the ensemble of these, and popularity's gain."""
 
     rows: list[Row]
+    weight: float = 0.0  # the LLM's beside the last strategy's ensemble
     trained: dict[str, list[Trained]] = field(default_factory=dict)
     ensembles: dict[str, SequenceModel] = field(default_factory=dict)
     trends: dict[str, float] = field(default_factory=dict)  # popularity's, as validation has it
@@ -199,6 +212,10 @@ def ladder(bench: Bench, strategies: Sequence[str], seeds: int, how: SequenceTra
             bench.log, sample, searched, space.items, 0
         ).weight
         rows.append(raised(bench, ensemble, named(strategy, seeds), made.trends[strategy]))
+    if bench.llm.reranker:
+        trend = made.trends[strategies[-1]]
+        more, made.weight = with_llm(bench, ensemble, rows[-1].name, trend)
+        rows += more
     return made
 
 
@@ -234,86 +251,65 @@ def refitted(bench: Bench, first: Ladder, how: SequenceTraining) -> list[Row]:
         ensemble, name = together(members, bench.log), named(strategy, len(members))
         if len(members) > 1:
             rows.append(Row(name, bench.ranked(ensemble, test)[None]))
-        rows.append(raised(bench, ensemble, name, first.trends[strategy]))
+        rows.append(raised(bench, ensemble, name, trend := first.trends[strategy]))
+    if weight := first.weight:
+        answered = Beside(bench, ensemble, bench.split.known, trend).ranks(test, "test", (weight,))
+        rows.append(Row(f"{rows[-1].name} + LLM at {weight:g}", answered[weight][None]))
     return rows
 
 
-def with_reader(bench: Bench, model: SequenceModel, name: str, config: ReaderConfig, llm: Path,
-                asked: int, test: Questions) -> list[Row]:  # fmt: skip
-    """The reader trained on ``model``'s space, fused at the weight that validation chooses.
+class Beside:
+    """The LLM tuned, or not, on what a model does not see after ``ends``, and asked beside it.
 
-    Without popularity: what the LLM adds to the models alone.
-
-    ``test`` are the questions of the test that it is asked.
+    With what is popular raised, as it is served. Its answers are kept under --work.
     """
-    log, split = bench.log, bench.split
-    space = Space.of(log, model)
-    validation = split.validation.sample(asked, 2)
-    trained: list[TrainedReader] = []  # only where its answers are not kept already
 
-    def reader() -> TrainedReader:
-        if not trained:
-            place = bench.work / f"reader-{mark(space.table, config)}"
-            trained.append(
-                train_reader(
-                    log, split.ends, space.table, llm, config, place, bench.bars("LLM reader"),
-                    retriever=retriever_of(log, model, space.table),
-                )
-            )  # fmt: skip
-        return trained[0]
+    def __init__(self, bench: Bench, model: SequenceModel, ends: Places, trend: float) -> None:
+        self.bench, self.model, self.trend = bench, model, trend
+        self.space = Space.of(bench.log, model)
+        retriever = retriever_of(bench.log, model, self.space.table)
+        self._ground = Ground(bench.log, ends, self.space.table, retriever)
+        told = json.dumps([asdict(bench.llm.tuning), trend], sort_keys=True).encode()
+        digest = hashlib.sha256(told + self.space.table.contiguous().numpy().tobytes()).hexdigest()
+        self._place = bench.work / f"{bench.llm.reranker}-{digest[:12]}"
+        self._tuned: Tuned | None = None
 
-    def states(questions: Questions, stage: str) -> Tensor:
-        kept = bench.work / f"states-{mark(space.table, config)}-{stage}.npy"
+    def ranks(self, questions: Questions, stage: str, weights: Sequence[float]
+              ) -> dict[float, Values]:  # fmt: skip
+        kept = self._place / f"{stage}-{len(questions)}-{'-'.join(map(str, weights))}.npz"
         if not kept.is_file():
-            found = reader_states(
-                reader(), log, questions.starts, questions.ends, progress=bench.bars(stage)
-            )
-            np.save(kept, found.numpy())
-        return torch.from_numpy(np.load(kept))
+            searched = shopper_vectors(self.bench.log, questions, self.model, self.space.table)
+            found = self._llm().ranks(questions, searched, self.trend, weights)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(kept, np.array(list(found)), np.stack(list(found.values())))
+        with np.load(kept) as told:
+            return dict(zip(told["arr_0"].tolist(), told["arr_1"], strict=True))
 
-    looked_at = states(validation, f"reader on {len(validation)} of validation")
-    retrieved = shopper_vectors(log, validation, model, space.table)
-    chosen = gate.choose_weight(log, validation, retrieved, looked_at, space.items, 0)
-    say(f"the reader's weight, by validation: {chosen.weight:g} "
-        f"(NDCG@10 {chosen.ndcg_gain.mean:+.4f} on {len(validation)} questions)")  # fmt: skip
-    asked_now = states(test, f"reader on {len(test)} of the test")
-    searched = shopper_vectors(log, test, model, space.table)
-    both = gate.fused(searched, asked_now, chosen.weight)
-    alone = ranks(log, test, asked_now, space.items)
-    found = ranks(log, test, both, space.items)
-    first = reranked(log, test, searched, both, space.items, gate.CANDIDATES)
-    return [
-        Row("LLM reader alone", alone[None]),
-        Row(f"{name} + LLM reader at {chosen.weight:g}", found[None], chosen.ndcg.mean),
-        Row(f"the same, the first {gate.CANDIDATES} reranked", first[None]),
-    ]
+    def _llm(self) -> Tuned:
+        if self._tuned is None:
+            asked = self.bench.llm
+            make = STAGES[asked.reranker]
+            self._tuned = make(self._ground, asked.folder, asked.tuning, self._place,
+                               self.bench.bars)  # fmt: skip
+        return self._tuned
 
 
-def reranked(log: TrainingLog, questions: Questions, searched: Tensor, both: Tensor, items: Tensor,
-             candidates: int) -> Values:  # fmt: skip
-    """Ranks where only the retriever's first ``candidates`` get their places anew."""
-    before = ranks(log, questions, searched, items)
-    after = before.copy()
-    rows = np.asarray(log.rows)
-    for n in np.flatnonzero(before < candidates):
-        had = rows[questions.starts[n] : questions.ends[n]].astype(np.int64)
-        scores = items @ searched[n]
-        target = int(questions.targets[n])
-        scores[0] = -torch.inf
-        scores[torch.from_numpy(had[had != target])] = -torch.inf
-        first = torch.topk(scores, candidates).indices
-        again = items[first] @ both[n]
-        mine = first == target
-        if mine.any():  # else a tie put it just outside
-            own, others = again[mine][0], again[~mine]
-            after[n] = float((others > own).sum()) + float((others == own).sum()) / 2
-    return after
-
-
-def mark(table: Tensor, config: ReaderConfig) -> str:
-    """What a reader's answers were made with."""
-    told = json.dumps(asdict(config), sort_keys=True).encode()
-    return hashlib.sha256(told + table.contiguous().numpy().tobytes()).hexdigest()[:12]
+def with_llm(
+    bench: Bench, model: SequenceModel, name: str, trend: float
+) -> tuple[list[Row], float]:
+    """The LLM beside ``model`` at the weight that validation chooses, that weight, and alone."""
+    beside = Beside(bench, model, bench.split.ends, trend)
+    validation = bench.split.validation.sample(bench.llm.asked, 2)
+    looked = beside.ranks(validation, "validation", gate.WEIGHTS)
+    weight = gate.choose_weight(validation, looked, 0).weight
+    say(f"the LLM's weight, by validation: {weight:g}, on {len(validation):,} questions:")
+    for each, found in looked.items():
+        by = paired_difference(gains(found), gains(looked[0.0]), 0, validation.groups())
+        say(f"  {each:<4g} HR@10 {hits(found).mean():.4f} NDCG@10 {gains(found).mean():.4f}, "
+            f"{by.mean:+.4f} [{by.low:+.4f}, {by.high:+.4f}]")  # fmt: skip
+    answered = beside.ranks(bench.split.test, "test", (weight, 1.0))
+    alone = Row(f"the first {CANDIDATES} in the LLM's order alone", answered[1.0][None])
+    return [alone, Row(f"{name} + LLM at {weight:g}", answered[weight][None])], weight
 
 
 def told(rows: Sequence[Row], questions: Questions, base: str) -> list[dict[str, Any]]:
@@ -356,43 +352,21 @@ def short(value: float) -> str:
     return f"{value:.4f}".removeprefix("0")
 
 
-def read_too(
-    bench: Bench, args: argparse.Namespace, preset: Preset, rows: Sequence[Row],
-    retriever: tuple[str, SequenceModel], bases: Sequence[str],
-) -> list[dict[str, Any]]:  # fmt: skip
-    """The ladder's ``rows`` with the LLM reader beside the ``retriever`` (its name, the model)."""
-    test = bench.split.test
-    which = np.sort(np.random.default_rng(3).permutation(len(test))[: args.llm_questions])
-    config = replace(preset.reader, **json.loads(args.reader))
-    llm = weights.smollm2("", args.data_dir, say)
-    name, model = retriever
-    part = [Row(row.name, row.ranks[:, which], row.validation) for row in rows]
-    part += with_reader(bench, model, name, config, llm, args.asked, test.take(which))
-    lines = []
-    for base in (*bases, name):
-        found = told(part, test.take(which), base)
-        title = f"With the LLM reader, {'all' if len(which) == len(test) else 'a sample'}"
-        printed(title, found, base, len(which))
-        lines += [{**line, "slice": "LLM", "gains over": base} for line in found]
-    return lines
-
-
 def beauty(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
     preset = PRESETS["standard"]
     found = ladder(
         bench, args.strategies or ["id", "average"], args.seeds, preset.training, preset.sequence
     )
-    best = "average" if "average" in found.ensembles else next(reversed(found.ensembles))
     test = bench.split.test
     lines = []
     for name, rows in [("", found.rows), *again(bench, args, found, preset)]:
-        for base in ("ID only", named("id", args.seeds)) if args.seeds > 1 else ("ID only",):
+        last = next(row.name for row in rows[::-1] if "LLM" not in row.name)
+        for base in dict.fromkeys(("ID only", named("id", args.seeds), last)):
+            if base not in {row.name for row in rows}:
+                continue
             mine = told(rows, test, base)
             printed(f"Amazon Beauty, {bench.split.words}{name}", mine, base, len(test))
             lines += [{**line, "slice": "all" + name, "gains over": base} for line in mine]
-    if args.llm:
-        retriever = named(best, args.seeds), found.ensembles[best]
-        lines += read_too(bench, args, preset, found.rows, retriever, ["ID only"])
     return lines
 
 
@@ -412,11 +386,6 @@ def shelf(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
     lines = sliced(bench, first.rows, "", counted(bench.log, bench.split.ends))
     for name, rows in again(bench, args, first, preset):
         lines += sliced(bench, rows, name, counted(bench.log, bench.split.known))
-    if args.llm:
-        best = strategies[-1]
-        retriever = named(best, args.seeds), first.ensembles[best]
-        bases = ["zero-shot titles", "title only"]
-        lines += read_too(bench, args, preset, first.rows, retriever, bases)
     return lines
 
 
@@ -434,7 +403,8 @@ def sliced(bench: Bench, rows: Sequence[Row], words: str, counts: NDArray[np.int
         if not which.any():
             continue
         part = [Row(r.name, r.ranks[:, which], r.validation) for r in rows]
-        for base in ("title only", "zero-shot titles"):
+        last = next((row.name for row in rows[::-1] if "LLM" not in row.name), "")
+        for base in ("title only", "zero-shot titles", last):
             if base not in {row.name for row in rows}:
                 continue
             found = told(part, test.take(which), base)
@@ -442,6 +412,12 @@ def sliced(bench: Bench, rows: Sequence[Row], words: str, counts: NDArray[np.int
             printed(title, found, base, int(which.sum()))
             lines += [{**line, "slice": name + words, "gains over": base} for line in found]
     return lines
+
+
+def sampled(split: Split, questions: int) -> Split:
+    """At most so many questions of the test."""
+    few = np.sort(np.random.default_rng(3).permutation(len(split.test))[:questions])
+    return split if len(few) == len(split.test) else replace(split, test=split.test.take(few))
 
 
 SPLITS: dict[str, list[Callable[[TrainingLog], Split]]] = {
@@ -459,11 +435,14 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--strategies", type=lambda text: text.split(","))
-    parser.add_argument("--no-llm", dest="llm", action="store_false")
+    parser.add_argument("--no-llm", dest="reranker", action="store_const", const="")
     parser.add_argument("--refit", action="store_true", help="as `weft train` ships them, too")
-    parser.add_argument("--reader", default="{}", help="ReaderConfig's fields as JSON")
+    parser.add_argument("--reranker", choices=list(STAGES), default="likelihood")
     parser.add_argument(
-        "--llm-questions", type=int, default=10**9, help="so many of the test at most"
+        "--tuning", default='{"method": "none"}', help="ReaderConfig's fields as JSON, for the LLM"
+    )
+    parser.add_argument(
+        "--questions", type=int, default=10**9, help="so many of the test at most, drawn"
     )
     parser.add_argument("--asked", type=int, default=4000, help="questions that choose the weight")
     parser.add_argument("--threads", type=int, default=0)
@@ -477,12 +456,15 @@ def main() -> None:
     )  # fmt: skip
     work = args.work / args.data.name
     log = prepared(work / "log", sources(args.data), encoder, say)
+    tuning = replace(PRESETS["standard"].reader, **json.loads(args.tuning))
+    folder = weights.smollm2("", args.data_dir, say) if args.reranker else Path()
+    llm = Llm(args.reranker, tuning, folder, args.asked)
     run = beauty if args.data.name == "amazon_beauty" else shelf
     with Bars() as bars:
         lines = [
             {**line, "protocol": split.words}
             for split in [make(log) for make in SPLITS.get(args.data.name, [by_time])]
-            for line in run(Bench(log, split, work, bars), args)
+            for line in run(Bench(log, sampled(split, args.questions), work, bars, llm), args)
         ]
     if args.json:
         print(json.dumps({"data": args.data.name, "shoppers": log.shoppers, "rows": lines}))

@@ -292,7 +292,5 @@ def _check_reader(bundle: Bundle) -> None:
     inside = [name for name in bundle.manifest.files if name.startswith(f"{READER}/")]
     if bundle.manifest.reader is None and inside:
         raise BundleInvalid(f"it holds {inside[0]}, and its manifest tells of no reader")
-    if bundle.manifest.reader is not None and not any(
-        name.endswith(".safetensors") for name in inside
-    ):
+    if bundle.manifest.tuned and not any(name.endswith(".safetensors") for name in inside):
         raise BundleInvalid("its reader's weights are missing")

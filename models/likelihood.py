@@ -1,6 +1,6 @@
 """The zero-shot reranker: how much likelier a title is for having read the shopper's history.
 
-score = (log p(title | history) - log p(title | general line)) / tokens. The second part takes out
+score = NAT (log p(title | history) - log p(title | general line)) / tokens. The second part takes
 what makes a title likely for anyone (plain words, short names); without it an untuned model ranks
 by plainness. This is the pointwise mutual information of history and title, as in "domain
 conditional PMI" (Holtzman et al., arXiv 2104.08315).
@@ -13,11 +13,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from models import prompt
+from models.fusion import NAT
 from models.llm import Branch, CausalScorer, Tokens, log_likelihoods, seconds_per_token
 from models.pace import Paced
 from models.ports import Deadline, FloatArray, Reranker, RerankRequest
@@ -118,7 +119,7 @@ class LikelihoodReranker(Paced):
             texts = question.branch.continuations
             for text, likelihood in zip(texts, likelihoods.tolist(), strict=True):
                 usual = found[text] if text in found else self._general[text]
-                scores[text] = (likelihood - usual) / len(text)
+                scores[text] = NAT * (likelihood - usual) / len(text)
             ratios.append(np.array([scores.get(t, 0.0) for t in question.texts], dtype=np.float32))
         self._keep(found, branches)
         return ratios
@@ -148,6 +149,29 @@ def load_reranker(
     from models.llm_backends import load_scorer  # heavy: onnxruntime, or torch
 
     scorer = load_scorer(source, data_dir, threads, say)
+    return LikelihoodReranker(scorer, seconds_per_token(scorer, clock))
+
+
+def load_likelihood(
+    folder: Path,
+    told: Mapping[str, Any],
+    data_dir: Path,
+    threads: int,
+    say: Callable[[str], None],
+    source: str = "",
+    clock: Callable[[], float] = time.perf_counter,
+) -> LikelihoodReranker:
+    """The same of a tuned LLM.
+
+    ``folder``: of its adapter; ``told``: {llm, llm_sha256, method, layers}; the rest as of
+    ``models.reader.load_reader``. Raises ``BundleInvalid``, ``MissingWeights``,
+    ``DamagedWeights``.
+    """
+    from models.llm_backends import load_scorer  # heavy: onnxruntime, or torch
+    from models.reader_backends import merged_llm
+
+    merged = merged_llm(folder, told, source, data_dir, say)
+    scorer = load_scorer(str(merged), data_dir, threads, say)
     return LikelihoodReranker(scorer, seconds_per_token(scorer, clock))
 
 

@@ -18,8 +18,8 @@ Here, unlike with every other reranker, **candidates see each other**: that is w
 model can do more, and why a score means something within its own request only. Equal texts share
 a letter. More candidates than letters are dealt out like cards, in the retriever's order, to
 windows of alike quality; a score is the letter's log p less its window's mean, so that windows
-compare. What an LLM prefers by position alone is halved by a second pass with each window's order
-reversed (``both_ways``).
+compare, times NAT. What an LLM prefers by position alone is halved by a second pass with each
+window's order reversed (``both_ways``).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from typing import Any, Final
 import numpy as np
 
 from models.domain import Item
+from models.fusion import NAT
 from models.llm import Branch, CausalScorer, Tokens, log_likelihoods, seconds_per_token
 from models.pace import Paced
 from models.ports import Deadline, FloatArray, Read, RerankRequest
@@ -200,7 +201,7 @@ def _scores(question: _Question, found: Sequence[FloatArray]) -> FloatArray:
     """Each candidate's mean over the passes (c,), within its window; 0 without a text."""
     sums: dict[Tokens, list[float]] = {}
     for window, log_p in zip(question.windows, found, strict=True):
-        for text, value in zip(window, (log_p - log_p.mean()).tolist(), strict=True):
+        for text, value in zip(window, (NAT * (log_p - log_p.mean())).tolist(), strict=True):
             sums.setdefault(text, []).append(value)
     scores = [float(np.mean(sums[text])) if text in sums else 0.0 for text in question.texts]
     return np.array(scores, dtype=np.float32)

@@ -30,9 +30,13 @@ _FILE: Final = re.compile(r"(?:reader/)?[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.(?:jso
 #: Sizes in a space's description, at most: a hostile one must not make a model for ever.
 _MOST: Final = 65_536
 _CANDIDATES: Final = 50
-#: Kinds of a bundle's LLM: models/reader.py and models/listwise.py.
+#: Kinds of a bundle's LLM: models/reader.py, models/likelihood.py and models/listwise.py.
 KIND_READER: Final = "reader"
+KIND_LIKELIHOOD: Final = "likelihood"
 KIND_LISTWISE: Final = "listwise"
+KINDS: Final = (KIND_READER, KIND_LIKELIHOOD, KIND_LISTWISE)
+#: The method of an LLM that is asked as it is; it has no files.
+UNTUNED: Final = "none"
 _ENCODER: Final = re.compile(r"(?P<model>.+)-(?:int8|fp32|bf16)-(?P<sum>[0-9a-f]{8})")
 
 Json = Mapping[str, Any]
@@ -140,8 +144,13 @@ class Manifest:
 
     @property
     def kind(self) -> str:
-        """How the LLM reranks: ``KIND_READER`` or ``KIND_LISTWISE``; empty without one."""
+        """How the LLM reranks, one of ``KINDS``; empty without one."""
         return str(self.reader.get("kind", KIND_READER)) if self.reader is not None else ""
+
+    @property
+    def tuned(self) -> bool:
+        """Whether there is an LLM with something of its own: an adapter, and maybe a head."""
+        return self.reader is not None and self.reader["method"] != UNTUNED
 
     @property
     def candidates(self) -> int:
@@ -286,14 +295,13 @@ def _check_reader(reader: dict[str, Any]) -> None:
             raise BundleInvalid(f"its reader's {name!r} is missing")
     if not _SHA256.fullmatch(str(reader.get("llm_sha256"))):
         raise BundleInvalid("its reader's 'llm_sha256' is no sha256")
-    if (kind := reader.get("kind", KIND_READER)) not in (
-        KIND_READER,
-        KIND_LISTWISE,
-    ):  # older ones do not say it
+    if (kind := reader.get("kind", KIND_READER)) not in KINDS:  # older ones do not say it
         raise BundleInvalid(
             f"its reader is of the kind {str(kind)[:80]!r}, which this Weft does not know: use "
             "the release that trained it"
         )
+    if reader["method"] == UNTUNED and kind != KIND_LIKELIHOOD:
+        raise BundleInvalid(f"its LLM is untuned, and a {kind} must be tuned")
 
 
 def _encoder(told: dict[str, Any]) -> EncoderFacts:

@@ -156,8 +156,10 @@ class RerankRequest:
 class Reranker(Protocol):
     """Scores candidates. A score means something within its own request only.
 
-    The likelihood ratio and the history reader score each candidate as if it were alone. A
-    listwise reranker lets the candidates see each other: there a score depends on the company.
+    Scores are on a cosine's scale, for they are blended with the retriever's as they are: those of
+    a reader are cosines, and a log p counts as models/fusion.py says. The likelihood ratio and the
+    history reader score each candidate as if it were alone. A listwise reranker lets the
+    candidates see each other: there a score depends on the company.
     """
 
     @property

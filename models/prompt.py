@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from models.domain import Item, Kind
@@ -43,7 +44,7 @@ def history_prefix(history: Sequence[Read], tokenize: Tokenize) -> Tokens:
 
     ``history`` is oldest first; a step without any text is passed over.
     """
-    lines = [line for read in history if (line := _line(read, tokenize))][-STEPS:]
+    lines = [line for _, line in _lines(history, tokenize)]
     if not lines:
         return ()
     return tokenize(OPENING) + tuple(t for line in lines for t in line) + tokenize(NEXT)
@@ -61,6 +62,33 @@ def candidate(item: Item, tokenize: Tokenize) -> Tokens:
     """
     text = _text(item.text, tokenize)
     return text + tokenize(END) if text else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """A history and what followed it, to learn from.
+
+    ``titles`` are the places in ``tokens`` of titles that stand below at least one line, that of
+    what followed the last: each is to be foretold by what stands before it.
+    """
+
+    tokens: Tokens = ()
+    titles: tuple[int, ...] = ()
+
+
+def taught(history: Sequence[Read], then: Item, tokenize: Tokenize) -> Taught:
+    """The prompt of the history, completed; without tokens where either has nothing to read."""
+    answer, lines = candidate(then, tokenize), _lines(history, tokenize)
+    if not answer or not lines:
+        return Taught()
+    tokens, titles = list(tokenize(OPENING)), list[int]()
+    for place, (read, line) in enumerate(lines):
+        tokens += line
+        if place and read.item is not None:
+            titles += range(len(tokens) - len(candidate(read.item, tokenize)), len(tokens))
+    tokens += tokenize(NEXT)
+    titles += range(len(tokens), len(tokens) + len(answer))
+    return Taught((*tokens, *answer), tuple(titles))
 
 
 def one_line(text: str) -> str:
@@ -84,6 +112,11 @@ def _breaks(character: str) -> bool:
     """Control, format, surrogate and private characters, line and paragraph separators."""
     category = unicodedata.category(character)
     return category.startswith("C") or category in {"Zl", "Zp"}
+
+
+def _lines(history: Sequence[Read], tokenize: Tokenize) -> list[tuple[Read, Tokens]]:
+    """The newest steps that have something to read, each with its line."""
+    return [(read, line) for read in history if (line := _line(read, tokenize))][-STEPS:]
 
 
 def _line(read: Read, tokenize: Tokenize) -> Tokens:

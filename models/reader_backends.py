@@ -15,6 +15,7 @@ from models import making, weights
 from models.errors import BundleInvalid
 from models.llm_backends import is_plain_llama, is_quick
 from models.making import Say
+from models.manifest import UNTUNED
 from models.reader_merge import SOFT
 from models.reader_states import Kept, StateModel
 
@@ -56,9 +57,11 @@ def merged_llm(
     """The folder of a causal LLM with its adapter merged, output layer and all, made once.
 
     Arguments and errors as of ``load_states``; methods that put something in front of a prompt
-    are refused.
+    are refused. An untuned LLM is that folder as it is.
     """
     llm = _own_llm(told, source, data_dir, say)
+    if told["method"] == UNTUNED:
+        return llm
     folder = _merged(llm, adapter, told, data_dir, _WHOLE, say)
     if (folder / SOFT).is_file():
         raise BundleInvalid(f"{told['method']} tuning is not served here: use lora")

@@ -16,7 +16,7 @@ import numpy as np
 from models import reasons, rules
 from models.domain import History, Item, Recommendation, RecommendedItem
 from models.errors import RerankerFailed
-from models.fusion import blend, fuse
+from models.fusion import blend
 from models.popularity import Popularity
 from models.ports import (
     Deadline,
@@ -223,13 +223,12 @@ class Recommender:
         except RerankerFailed as error:  # degrade: the retriever's lists go out, and say so
             _log.warning("the LLM failed, lists go out without it: %s", error)
             return
-        together = blend if self._reranker.needs_vectors else fuse
         for draft, scores in zip(asked, answers, strict=True):
             draft.owed = scores is None
             if scores is not None and np.isfinite(scores).all():  # else it had its turn
                 first, rest = draft.scores[: len(scores)], draft.scores[len(scores) :]
                 gains = draft.gains[: len(scores)]
-                first = together(first - gains, scores, self._weight, gains)
+                first = blend(first - gains, scores, self._weight, gains)
                 if len(rest):  # what it was not asked about follows, in the retriever's order
                     rest = rest - rest.max() + first.min()
                 draft.scores = np.concatenate([first, rest])

@@ -188,8 +188,9 @@ def _tuned(settings: Settings, say: Say, bundle: Bundle) -> Reranker:
     """The bundle's LLM, of the kind that its manifest says."""
     from models.bundle import READER, invalid
     from models.errors import BundleInvalid
-    from models.listwise import load_listwise  # heavy, both: onnxruntime, or torch
-    from models.manifest import KIND_LISTWISE
+    from models.likelihood import load_likelihood  # heavy, all: onnxruntime, or torch
+    from models.listwise import load_listwise
+    from models.manifest import KIND_LIKELIHOOD, KIND_LISTWISE
     from models.reader import load_reader
 
     folder, told = bundle.path / READER, bundle.manifest.reader or {}
@@ -197,6 +198,8 @@ def _tuned(settings: Settings, say: Say, bundle: Bundle) -> Reranker:
     try:
         if bundle.manifest.kind == KIND_LISTWISE:
             return load_listwise(folder, told, data_dir, threads, say, llm)
+        if bundle.manifest.kind == KIND_LIKELIHOOD:
+            return load_likelihood(folder, told, data_dir, threads, say, llm)
         reader = load_reader(folder, told, data_dir, threads, say, llm)
     except BundleInvalid as error:
         raise invalid(bundle.path, str(error)) from error

@@ -6,7 +6,7 @@ nothing is gained that an interval shows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from models.evaluation import Interval, Values, bootstrap, paired_difference
-from models.fusion import fuse
+from models.fusion import blend
 from models.listwise import LETTERS
 from models.mixup import CLASSES, MixUp
 from models.ports import FloatArray
@@ -31,10 +31,10 @@ WEIGHTS: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 #: What the most popular item may gain on its cosine.
 TRENDS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 SHARES: Final = (0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
-#: Candidates that serving has reranked; validation reranks as many. A listwise reranker has them
-#: in one prompt, a letter each.
+#: Candidates that serving has reranked; validation reranks as many. An LLM that reads each of them
+#: gets fewer: a listwise one has them in one prompt, a letter each.
 CANDIDATES: Final = 50
-LISTWISE_CANDIDATES: Final = len(LETTERS)
+READ_CANDIDATES: Final = len(LETTERS)
 
 #: Of a question, by its number: its candidates' rows (c,) to the reranker's scores (c,).
 Score = Callable[[int, Places], FloatArray]
@@ -76,52 +76,69 @@ def choose_trend(
     """What popularity is worth beside the retriever; 0 unless the gain's interval is above 0."""
     popular = popular_before(log, questions)
     measured = {trend: ranks(log, questions, retrieved, items, popular, trend) for trend in TRENDS}
-    return _chosen(questions, measured[0.0], measured, seed)
+    return choose_weight(questions, measured, seed)
 
 
-def choose_weight(
+def choose_weight(questions: Questions, measured: Mapping[float, Values], seed: int) -> Gate:
+    """The weight at which most is found (NDCG@10); 0 unless the gain's interval is above 0.
+
+    ``measured``: the ranks (q,) at each weight, 0 among them.
+    """
+    alone = measured[0.0]
+    best = max(measured, key=lambda weight: float(gains(measured[weight]).mean()))
+    groups = questions.groups()
+    if paired_difference(gains(measured[best]), gains(alone), seed, groups).low <= 0:
+        best = 0.0
+    chosen = measured[best]
+    return Gate(
+        best,
+        bootstrap(hits(chosen), seed, groups),
+        bootstrap(gains(chosen), seed, groups),
+        paired_difference(hits(chosen), hits(alone), seed, groups),
+        paired_difference(gains(chosen), gains(alone), seed, groups),
+    )
+
+
+def read_ranks(
     log: TrainingLog,
     questions: Questions,
     retrieved: Tensor,
     read: Tensor,
     items: Tensor,
-    seed: int,
-    weights: Sequence[float] = WEIGHTS,
+    weights: Iterable[float] = WEIGHTS,
     *,
     trend: float = 0.0,
-) -> Gate:
-    """The reader's share at which most is found (NDCG@10); 0 unless the gain's interval is above 0.
+) -> dict[float, Values]:
+    """Ranks (q,) at each weight of a reader beside the retriever, and at 0.
 
     ``retrieved`` and ``read`` (q, d) are both models' vectors, ``items`` (1 + n, d). What is
     popular gains ``trend`` at every weight, as in serving.
     """
     popular = popular_before(log, questions) if trend else None
-    measured = {
+    return {
         weight: ranks(log, questions, fused(retrieved, read, weight), items, popular, trend)
         for weight in dict.fromkeys((0.0, *weights))
     }
-    return _chosen(questions, measured[0.0], measured, seed)
 
 
-def choose_listwise_weight(
+def scored_ranks(
     log: TrainingLog,
     questions: Questions,
     retrieved: Tensor,
     items: Tensor,
     score: Score,
-    seed: int,
-    weights: Sequence[float] = WEIGHTS,
+    weights: Iterable[float] = WEIGHTS,
     *,
     trend: float = 0.0,
-) -> Gate:
-    """The same for a reranker that changes ranks among the retriever's first candidates only.
+) -> dict[float, Values]:
+    """The same of a reranker that changes ranks among the retriever's first candidates only.
 
     ``score`` is asked only where the right item is among these: elsewhere it changes nothing that
     is measured.
     """
     popular = popular_before(log, questions) if trend else None
     alone = ranks(log, questions, retrieved, items, popular, trend)
-    measured = {weight: alone.copy() for weight in weights}
+    measured = {weight: alone.copy() for weight in dict.fromkeys((0.0, *weights))}
     for place in range(len(questions)):
         cosines = retrieved[place] @ items.T
         gained = torch.zeros(1, len(cosines))
@@ -133,10 +150,10 @@ def choose_listwise_weight(
         if not len(right):
             continue
         scores = score(place, rows)
-        for weight in filter(None, weights):
-            order = np.argsort(-fuse(both - more, scores, weight, more), kind="stable")
+        for weight in filter(None, measured):
+            order = np.argsort(-blend(both - more, scores, weight, more), kind="stable")
             measured[weight][place] = np.flatnonzero(order == right[0])[0]
-    return _chosen(questions, alone, measured, seed)
+    return measured
 
 
 def _first(
@@ -150,26 +167,9 @@ def _first(
     had = had[(had <= log.items) & (had != questions.targets[place])]
     scores[0] = -torch.inf
     scores[torch.from_numpy(had)] = -torch.inf
-    found = scores.topk(min(LISTWISE_CANDIDATES, len(scores)))
+    found = scores.topk(min(READ_CANDIDATES, len(scores)))
     real = torch.isfinite(found.values)
     return found.indices[real].numpy(), found.values[real].float().numpy()
-
-
-def _chosen(questions: Questions, alone: Values, measured: dict[float, Values], seed: int) -> Gate:
-    """The best weight of those that were measured; 0 where its gain is not shown."""
-    best = max(measured, key=lambda weight: float(gains(measured[weight]).mean()))
-    groups = questions.groups()
-    gain = paired_difference(gains(measured[best]), gains(alone), seed, groups)
-    if gain.low <= 0:
-        best, measured[0.0] = 0.0, alone
-    chosen = measured[best]
-    return Gate(
-        best,
-        bootstrap(hits(chosen), seed, groups),
-        bootstrap(gains(chosen), seed, groups),
-        paired_difference(hits(chosen), hits(alone), seed, groups),
-        paired_difference(gains(chosen), gains(alone), seed, groups),
-    )
 
 
 def fused(retrieved: Tensor, read: Tensor, weight: float) -> Tensor:

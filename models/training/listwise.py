@@ -163,19 +163,11 @@ def letters_loss(logits: Tensor, counts: Tensor, right: Tensor) -> Tensor:
 
 def _letter_rows(base: Any, llm_folder: Path) -> Tensor:
     """The output layer's rows of the letters' tokens (20, h), in 32 bits."""
-    from transformers import AutoModelForCausalLM
-
     try:
         tokens = list(listwise.letters(Tokenizer(llm_folder / "tokenizer.json")))
     except ValueError as error:
         raise InvalidSettings(f"{llm_folder.name}: {error}; train a reader with it") from error
-    if base.config.tie_word_embeddings:
-        layer = base.get_input_embeddings()
-    else:
-        whole: Any = AutoModelForCausalLM.from_pretrained(llm_folder, dtype="auto")
-        layer = whole.get_output_embeddings()
-    rows: Tensor = layer.weight.detach()[tokens].float().clone()
-    return rows
+    return llm_body.output_rows(base, llm_folder)[tokens].float()
 
 
 def _drawn(log: TrainingLog, config: ListwiseConfig) -> Places:

@@ -117,6 +117,19 @@ def states(model: Any, tokens: Tensor) -> Tensor:
     return found[:, -tokens.shape[1] :]  # virtual tokens stand in front
 
 
+def output_rows(base: Any, folder: Path) -> Tensor:
+    """The output layer (v, h) of the LLM whose ``body`` is ``base``, as its weights are."""
+    if base.config.tie_word_embeddings:
+        layer: Any = base.get_input_embeddings()
+    else:
+        from transformers import AutoModelForCausalLM
+
+        layer = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").get_output_embeddings()
+    kind = next(p.dtype for p in base.parameters() if p.is_floating_point())
+    rows: Tensor = layer.weight.detach().to(kind)
+    return rows
+
+
 def _shorten(model: Any, layers: int) -> None:
     there = getattr(model, "layers", None)
     if not isinstance(there, nn.ModuleList) or layers > len(there):

@@ -39,34 +39,20 @@ Places = NDArray[np.int64]
 _Event = tuple[int, int]  # row and kind
 
 
-class Prompts:
-    """Prompts of ranges of a log's events. Items, tokens and lines are kept in bounded stores."""
+class Histories:
+    """Ranges of a log's events as serving reads them. Items are kept in a bounded store."""
 
-    def __init__(self, log: TrainingLog, form: ReaderFormat, tokenize: Tokenize) -> None:
+    def __init__(self, log: TrainingLog) -> None:
         self.log = log
-        self.form = form
-        self._tokenize: Tokenize = lru_cache(maxsize=1 << 17)(tokenize)
         self._item: Callable[[int], Item] = lru_cache(maxsize=1 << 16)(log.item)
-        self._line = lru_cache(maxsize=1 << 17)(self._made_line)
-        self._opening = tokenize(OPENING)
 
-    def __call__(self, start: int, stop: int) -> tuple[ReaderPrompt, Places]:
-        """The prompt of the events ``start:stop``, and the event of each of its ends (e,)."""
-        start, rows, kinds, said = self._said(start, stop)
-        if len(said) < 2 * self.form.lines:
-            prompt = self._whole([(rows[n], kinds[n]) for n in said])
-        else:
-            prompt = reader_prompt(self.reads(start, stop), self.form, self._tokenize)
-        places = np.array([start + said[n] for n in prompt.steps], dtype=np.int64)
-        return prompt, places
-
-    def reads(self, start: int, stop: int) -> list[Read]:
-        """The steps that the prompt of the events ``start:stop`` is made of, for a reranker."""
-        start, rows, kinds, said = self._said(start, stop)
+    def __call__(self, start: int, stop: int) -> list[Read]:
+        """The steps that a prompt of the events ``start:stop`` is made of, oldest first."""
+        start, rows, kinds, said = self.said(start, stop)
         ts = self.log.ts[start:stop].tolist()
-        return [self._read(rows[n], kinds[n], ts[n]) for n in said]
+        return [self.read(rows[n], kinds[n], ts[n]) for n in said]
 
-    def _said(self, start: int, stop: int) -> tuple[int, list[int], list[int], list[int]]:
+    def said(self, start: int, stop: int) -> tuple[int, list[int], list[int], list[int]]:
         """Where reading begins, rows and kinds from there on, and which of them are said.
 
         The search that led to a click and the same search's own event are one line.
@@ -74,6 +60,35 @@ class Prompts:
         start = max(start, stop - _NEWEST)
         rows, kinds = self.log.rows[start:stop].tolist(), self.log.kinds[start:stop].tolist()
         return start, rows, kinds, [n for n in range(len(rows)) if not _repeated(rows, kinds, n)]
+
+    def read(self, row: int, kind: int, ts: int = 0) -> Read:
+        """One event as a step, and its item where it has one."""
+        if kind == SEARCH:
+            return Read(Step(Kind.SEARCH, ts, query=self.log.query(row)), None)
+        item = self._item(row) if row else None
+        return Read(Step(_KINDS[kind], ts, item_id=item.item_id if item else None), item)
+
+
+class Prompts:
+    """Prompts of ranges of a log's events. Tokens and lines are kept in bounded stores."""
+
+    def __init__(self, log: TrainingLog, form: ReaderFormat, tokenize: Tokenize) -> None:
+        self.log = log
+        self.form = form
+        self._histories = Histories(log)
+        self._tokenize: Tokenize = lru_cache(maxsize=1 << 17)(tokenize)
+        self._line = lru_cache(maxsize=1 << 17)(self._made_line)
+        self._opening = tokenize(OPENING)
+
+    def __call__(self, start: int, stop: int) -> tuple[ReaderPrompt, Places]:
+        """The prompt of the events ``start:stop``, and the event of each of its ends (e,)."""
+        start, rows, kinds, said = self._histories.said(start, stop)
+        if len(said) < 2 * self.form.lines:
+            prompt = self._whole([(rows[n], kinds[n]) for n in said])
+        else:
+            prompt = reader_prompt(self._histories(start, stop), self.form, self._tokenize)
+        places = np.array([start + said[n] for n in prompt.steps], dtype=np.int64)
+        return prompt, places
 
     def _whole(self, steps: list[_Event]) -> ReaderPrompt:
         """``reader_prompt`` of few enough steps that all are read, out of lines made before."""
@@ -89,14 +104,8 @@ class Prompts:
         return ReaderPrompt(tuple(tokens), tuple(ends), tuple(read)) if read else ReaderPrompt()
 
     def _made_line(self, step: _Event, before: _Event | None) -> Tokens:
-        above = self._read(*before) if before else None
-        return reader_line(self._read(*step), above, self.form, self._tokenize)
-
-    def _read(self, row: int, kind: int, ts: int = 0) -> Read:
-        if kind == SEARCH:
-            return Read(Step(Kind.SEARCH, ts, query=self.log.query(row)), None)
-        item = self._item(row) if row else None
-        return Read(Step(_KINDS[kind], ts, item_id=item.item_id if item else None), item)
+        above = self._histories.read(*before) if before else None
+        return reader_line(self._histories.read(*step), above, self.form, self._tokenize)
 
 
 def _repeated(rows: list[int], kinds: list[int], n: int) -> bool:
@@ -117,6 +126,12 @@ class Windows:
     starts: Places
     stops: Places
     sizes: Places
+
+    @classmethod
+    def of(cls, found: Sequence[tuple[int, int, int]]) -> Windows:
+        """Of (start, stop, size) each."""
+        table = np.array(found, dtype=np.int64).reshape(-1, 3)
+        return cls(table[:, 0], table[:, 1], table[:, 2])
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -166,11 +181,11 @@ def cut(
             size = len(prompts(start, stop)[0].tokens)
             if size:
                 if max_tokens and total + size > max_tokens:
-                    return _windows(found)
+                    return Windows.of(found)
                 found.append((start, stop, size))
                 total += size
             stop, made = start, made + 1
-    return _windows(found)
+    return Windows.of(found)
 
 
 def batches(windows: Windows, batch_tokens: int, rng: np.random.Generator) -> list[Places]:
@@ -244,8 +259,3 @@ def alike(sizes: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
         run.append(n)
     if run:
         yield run
-
-
-def _windows(found: list[tuple[int, int, int]]) -> Windows:
-    table = np.array(found, dtype=np.int64).reshape(-1, 3)
-    return Windows(table[:, 0], table[:, 1], table[:, 2])

@@ -143,7 +143,8 @@ def train(
     if tuned is not None:
         asked = validation.sample(request.preset.asked_llm, 2)
         searched = shopper_vectors(log, asked, model, space.table)
-        chosen = tuned.weigh(asked, searched, popular.weight)
+        measured = tuned.ranks(asked, searched, popular.weight, gate.WEIGHTS)
+        chosen = gate.choose_weight(asked, measured, _SEED)
         metrics |= _told_gate(request.reranker, chosen)
         say(f"the weight of the LLM ({request.reranker}): {chosen.weight:g}")
     ends = split.ends

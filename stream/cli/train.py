@@ -42,13 +42,16 @@ if TYPE_CHECKING:
 @click.option(
     "--method",
     type=click.Choice(
-        ["lora", "qlora", "dora", "rslora", "ia3", "prompt", "prefix", "bitfit", "full"]
+        ["none", "lora", "qlora", "dora", "rslora", "ia3", "prompt", "prefix", "bitfit", "full"]
     ),
-    help="How the LLM is tuned; by default the preset's.",
+    help="How the LLM is tuned. By default not at all where it reranks by likelihood, which finds "
+    "as much (docs/log.md), and by LoRA where it must be.",
 )
 @click.option(
-    "--reranker", type=click.Choice(["reader", "listwise"]), default="reader", show_default=True,
-    help="How the LLM reranks: reads the history, or picks a letter (larger LLMs).",
+    "--reranker", type=click.Choice(["reader", "likelihood", "listwise"]), default="likelihood",
+    show_default=True,
+    help="How the LLM reranks: by each candidate's likelihood after the history, by the history's "
+         "vector (an order quicker), or by a letter among the candidates (larger LLMs).",
 )  # fmt: skip
 @click.option("--no-llm", is_flag=True, help="Tune no LLM.")
 @click.option(
@@ -135,6 +138,7 @@ def _preset(options: dict[str, Any]) -> Preset:
     """The preset with what the options change of it."""
     from dataclasses import replace
 
+    from models.manifest import KIND_LIKELIHOOD, UNTUNED
     from models.training.presets import PRESETS
 
     preset = PRESETS[options["preset"]]
@@ -145,7 +149,8 @@ def _preset(options: dict[str, Any]) -> Preset:
         sequence = replace(sequence, mixup=replace(sequence.mixup, zero_shot=options["zero_shot"]))
     if options["epochs"]:
         training = replace(training, epochs=options["epochs"])
-    told = {"method": options["method"], "rank": options["rank"],
+    method = options["method"] or (UNTUNED if options["reranker"] == KIND_LIKELIHOOD else None)
+    told = {"method": method, "rank": options["rank"],
             "max_tokens": options["llm_tokens"], "device": options["device"]}  # fmt: skip
     reader = replace(reader, **{name: value for name, value in told.items() if value})
     return replace(preset, sequence=sequence, reader=reader, training=training)

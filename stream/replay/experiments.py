@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,13 +21,14 @@ import torch
 from torch import Tensor
 
 from models.errors import InvalidSettings
+from models.evaluation import Values
 from models.llm_tokens import Tokenizer
 from models.mixup import STRATEGIES
 from models.reader_prompt import OPENING
 from models.training import gate, peft_methods
 from models.training.peft_methods import METHODS
 from models.training.presets import PRESETS
-from models.training.questions import Questions, gains, hits, ranks
+from models.training.questions import Questions, gains, hits
 from models.training.reader import ReaderConfig, train_reader
 from models.training.reader_windows import Prompts
 from models.training.run import Space, retriever_of
@@ -143,9 +144,7 @@ def _method(lab: Lab, beside: _Space, llm: Path, method: str) -> Answered:
     reader, seconds = _trained(lab, beside, llm, method)
     parameters = sum(p.numel() for p in peft_methods.trainable(reader.model))
     looked = _read(lab, reader, beside.validation, f"{method}-validation")
-    chosen = gate.choose_weight(
-        lab.prepared.log, beside.validation, beside.looked, looked, beside.space.items, 0
-    )
+    chosen = gate.choose_weight(beside.validation, _measured(lab, beside, looked), 0)
     read = _read(lab, reader, lab.questions(), method)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     words = (
@@ -159,11 +158,12 @@ def llm(lab: Lab, folder: Path) -> Result:
     """The tuned reader beside the retriever and alone, then with one part taken away."""
     began = time.monotonic()
     beside = _retriever(lab)
-    log, items = lab.prepared.log, beside.space.items
+    items = beside.space.items
     reader, seconds = _trained(lab, beside, folder, "lora")
     looked = _read(lab, reader, beside.validation, "llm-validation")
-    chosen = gate.choose_weight(log, beside.validation, beside.looked, looked, items, 0)
-    shown = _best_weight(lab, beside, looked) if chosen.weight == 0 else chosen.weight
+    measured = _measured(lab, beside, looked)
+    chosen = gate.choose_weight(beside.validation, measured, 0)
+    shown = chosen.weight or _best_weight(measured)
     read = _read(lab, reader, lab.questions(), "llm")
     both = gate.fused(beside.wanted, read, shown)
     gated = "what validation chose" if chosen.weight else "validation's gate is closed: 0"
@@ -182,13 +182,19 @@ def llm(lab: Lab, folder: Path) -> Result:
     )  # fmt: skip
 
 
-def _best_weight(lab: Lab, beside: _Space, looked: Tensor) -> float:
-    """Where validation finds most, though its interval shows no gain."""
-    found = {}
-    for weight in gate.WEIGHTS[1:]:
-        both = gate.fused(beside.looked, looked, weight)
-        placed = ranks(lab.prepared.log, beside.validation, both, beside.space.items)
-        found[weight] = float(gains(placed).mean() + 1e-6 * hits(placed).mean())
+def _measured(lab: Lab, beside: _Space, looked: Tensor) -> dict[float, Values]:
+    """Validation's ranks at each of the reader's weights beside the retriever."""
+    log, items = lab.prepared.log, beside.space.items
+    return gate.read_ranks(log, beside.validation, beside.looked, looked, items)
+
+
+def _best_weight(measured: Mapping[float, Values]) -> float:
+    """Where validation finds most, though its interval shows no gain; 0 is left out."""
+    found = {
+        weight: float(gains(placed).mean() + 1e-6 * hits(placed).mean())
+        for weight, placed in measured.items()
+        if weight
+    }
     return max(found, key=lambda weight: found[weight])
 
 

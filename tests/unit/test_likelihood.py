@@ -7,6 +7,7 @@ from models import prompt
 from models.domain import Item, Kind, Step
 from models.errors import RerankerFailed
 from models.fake import ManualClock
+from models.fusion import NAT
 from models.likelihood import LikelihoodReranker
 from models.ports import Deadline, FloatArray, Read, RerankRequest
 from tests.counting_scorer import VOCABULARY, CountingScorer
@@ -51,7 +52,7 @@ def test_the_score_is_the_ratio_of_likelihoods_by_tokens() -> None:
         - np.log(1 / (usual + VOCABULARY))
         - np.log(2 / (usual + 1 + VOCABULARY))
     ) / 2
-    assert scores == pytest.approx([expected], rel=1e-5)
+    assert scores == pytest.approx([NAT * expected], rel=1e-5)
 
 
 def test_a_score_does_not_depend_on_the_other_candidates() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from models.domain import Item, Kind, Step
 from models.fake import ManualClock
+from models.fusion import NAT
 from models.listwise import LETTERS, ListwiseReranker, letters, listwise_prompt
 from models.llm import Packed, Tokens
 from models.ports import Deadline, FloatArray, Read, RerankRequest
@@ -104,7 +105,7 @@ def test_training_asks_what_serving_asks() -> None:
 
 
 def test_a_score_is_the_letters_log_p_less_the_windows_mean() -> None:
-    assert scored(ReadingScorer(), ["aaa", "b", "cc"]) == pytest.approx([1, -1, 0])
+    assert scored(ReadingScorer(), ["aaa", "b", "cc"]) == pytest.approx([NAT, -NAT, 0])
 
 
 def test_equal_titles_share_a_letter_and_a_score() -> None:
@@ -116,7 +117,7 @@ def test_equal_titles_share_a_letter_and_a_score() -> None:
 
 def test_a_candidate_without_a_text_has_no_letter_and_scores_nothing() -> None:
     scorer = ReadingScorer()
-    assert scored(scorer, ["aaa", " ", "b"]) == pytest.approx([1, 0, -1])
+    assert scored(scorer, ["aaa", " ", "b"]) == pytest.approx([NAT, 0, -NAT])
     assert "(C)" not in scorer.prompts[0]
 
 
@@ -127,7 +128,7 @@ def test_more_candidates_than_letters_are_dealt_out_to_windows() -> None:
     assert len(scorer.prompts) == 3
     assert all(prompt.count("\n(") == 15 for prompt in scorer.prompts)
     assert "(A) a\n(B) aaaa\n" in scorer.prompts[0]
-    assert found[0] == pytest.approx(-21)  # of 1, 4, … 43 the mean is 22
+    assert found[0] == pytest.approx(-21 * NAT)  # of 1, 4, … 43 the mean is 22
     assert np.argsort(found)[-1] in (42, 43, 44)
 
 
@@ -135,8 +136,8 @@ def test_a_second_pass_in_the_other_order_halves_what_the_position_does() -> Non
     titles = ["aa", "bb", "cc"]
     one_way = scored(ReadingScorer(first=3), titles)
     both = scored(ReadingScorer(first=3), titles, both_ways=True)
-    assert one_way == pytest.approx([2, -1, -1])
-    assert both == pytest.approx([0.5, -1, 0.5])
+    assert one_way == pytest.approx([2 * NAT, -NAT, -NAT])
+    assert both == pytest.approx([0.5 * NAT, -NAT, 0.5 * NAT])
 
 
 def test_without_a_history_nothing_is_asked() -> None:

@@ -26,6 +26,7 @@ from models.training.log import TrainingLog
 from models.training.negatives import Places
 from models.training.presets import PRESETS
 from models.training.questions import Questions, ranks
+from models.training.reader_windows import Histories
 from models.training.trained_listwise import LettersScorer, TrainedListwise
 from tests import choosing_log, circling_log, tiny_llama
 
@@ -70,7 +71,7 @@ def train(
 def scores(trained: TrainedListwise, log: TrainingLog, titles: tuple[str, ...]) -> FloatArray:
     """As the reranker's port gives them, to a shopper who clicked the hat."""
     scorer = LettersScorer(trained)
-    history = ChoicePrompts(log, scorer.tokenize).histories.reads(0, 1)
+    history = Histories(log)(0, 1)
     candidates = tuple(Item(str(n), title, 0) for n, title in enumerate(titles))
     endless = Deadline(ManualClock(), float("inf"))
     request = RerankRequest(tuple(history), candidates)
@@ -146,7 +147,7 @@ def test_a_checkpoint_of_other_candidates_is_not_gone_on_from(
 def test_training_asks_what_serving_asks(log: TrainingLog, llm: Path) -> None:
     tokenize = Tokenizer(llm / "tokenizer.json")
     prompts = ChoicePrompts(log, tokenize)
-    asked = listwise_prompt(prompts.histories.reads(0, 1), [log.item(3), log.item(8)], tokenize)
+    asked = listwise_prompt(Histories(log)(0, 1), [log.item(3), log.item(8)], tokenize)
     assert prompts(0, 1, [3, 8]) == asked
 
 
@@ -208,13 +209,13 @@ def test_in_training_a_letter_has_the_scores_that_serving_gives_it(
     trained = untrained(llm, CONFIG)
     titles = ("zzz", *choosing_log.OTHERS)
     served = TorchScorer(llm, device="cpu", dtype=next(trained.model.parameters()).dtype)
-    history = ChoicePrompts(log, served.tokenize).histories.reads(0, 1)
+    history = Histories(log)(0, 1)
     candidates = tuple(Item(str(n), title, 0) for n, title in enumerate(titles))
     [expected] = ListwiseReranker(served, 0.0).score(
         [RerankRequest(tuple(history), candidates)], Deadline(ManualClock(), float("inf"))
     )
     assert expected is not None
-    assert scores(trained, log, titles) == pytest.approx(expected, abs=0.05)
+    assert scores(trained, log, titles) == pytest.approx(expected, abs=0.005)
 
 
 def test_the_training_scorer_refuses_what_is_no_letter(llm: Path) -> None:
@@ -263,7 +264,8 @@ def test_a_reranker_that_knows_the_next_item_is_given_a_weight(log: TrainingLog)
     def knows(place: int, rows: Places) -> FloatArray:
         return (rows == questions.targets[place]).astype(np.float32)
 
-    chosen = gate.choose_listwise_weight(log, questions, retrieved, items, knows, 0)
+    measured = gate.scored_ranks(log, questions, retrieved, items, knows)
+    chosen = gate.choose_weight(questions, measured, 0)
     assert chosen.weight > 0
     assert chosen.ndcg_gain.low > 0
     assert chosen.hit_rate.mean == 1
@@ -277,7 +279,8 @@ def test_a_reranker_that_knows_nothing_is_not_asked(log: TrainingLog) -> None:
         wrong = rows != questions.targets[place]
         return (wrong + rng.random(len(rows))).astype(np.float32)
 
-    chosen = gate.choose_listwise_weight(log, questions, retrieved, items, guesses, 0)
+    measured = gate.scored_ranks(log, questions, retrieved, items, guesses)
+    chosen = gate.choose_weight(questions, measured, 0)
     assert chosen.weight == 0
     assert chosen.ndcg_gain.mean == 0
 
@@ -285,7 +288,7 @@ def test_a_reranker_that_knows_nothing_is_not_asked(log: TrainingLog) -> None:
 def test_only_the_retrievers_first_candidates_change_ranks(
     log: TrainingLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "LISTWISE_CANDIDATES", 8)
+    monkeypatch.setattr(gate, "READ_CANDIDATES", 8)
     questions, retrieved, items = asked(log)
     alone = ranks(log, questions, retrieved, items)
     told: list[int] = []
@@ -296,7 +299,8 @@ def test_only_the_retrievers_first_candidates_change_ranks(
         assert 1 not in rows  # the hat, which every shopper had
         return (rows == questions.targets[place]).astype(np.float32)
 
-    chosen = gate.choose_listwise_weight(log, questions, retrieved, items, knows, 0, (0.0, 0.8))
+    measured = gate.scored_ranks(log, questions, retrieved, items, knows, (0.8,))
+    chosen = gate.choose_weight(questions, measured, 0)
     within = np.flatnonzero(alone < 8)
     assert told == within.tolist()
     expected = np.where(alone < 8, 1.0, np.where(alone < 10, 1 / np.log2(alone + 2), 0.0))

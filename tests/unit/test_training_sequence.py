@@ -11,7 +11,7 @@ from models.mixup import STRATEGIES, MixUpConfig
 from models.sequence import SequenceConfig
 from models.training import sequence
 from models.training.checkpoint import kept
-from models.training.gate import choose_shares, choose_weight, fused
+from models.training.gate import choose_shares, choose_weight, fused, read_ranks
 from models.training.log import Logged, TrainingLog, prepare
 from models.training.progress import Silent
 from models.training.questions import Questions, gains, hits, last_events, ranks
@@ -186,10 +186,10 @@ def test_a_reader_that_helps_gets_a_weight_and_one_that_does_not_gets_none(
     items = torch.nn.functional.normalize(torch.randn(log.items + 1, 16), dim=-1)
     right = items[torch.from_numpy(questions.targets)]
     noise = torch.nn.functional.normalize(torch.randn(len(questions), 16), dim=-1)
-    helps = choose_weight(log, questions, noise, right, items, seed=0)
+    helps = choose_weight(questions, read_ranks(log, questions, noise, right, items), 0)
     assert helps.weight > 0.3
     assert helps.ndcg_gain.low > 0
-    useless = choose_weight(log, questions, right, noise, items, seed=0)
+    useless = choose_weight(questions, read_ranks(log, questions, right, noise, items), 0)
     assert useless.weight == 0
     assert useless.ndcg.mean == 1
 

@@ -12,7 +12,7 @@ import torch
 
 from models.domain import History, Item, Kind, Step
 from models.fake import HashEncoder, ManualClock, MemoryIndex
-from models.fusion import fuse
+from models.fusion import blend
 from models.popularity import Popularity
 from models.ports import Deadline, FloatArray, RerankRequest, Stored
 from models.recommender import Recommender
@@ -186,10 +186,11 @@ def test_what_was_looked_at_hides_no_gain_of_what_comes_after_it() -> None:
 def test_the_llm_shares_the_order_with_the_cosine_and_the_gain_comes_on_top() -> None:
     shelf = Shelf(s0=1, s1=2, s2=0, near=58, hot=59, far=80)
     shelf.chosen("far", 9)
-    likes = Likes(near=1, hot=3, far=2)
+    likes = Likes(near=0.1, hot=0.3, far=0.2)
     found = scores_of(shelf, likes, 0.25)
     cosines = np.cos(np.radians([58, 59, 80])).astype(np.float32)
-    wanted = fuse(cosines, np.array([1, 3, 2], np.float32), 0.25, np.array([0, 0, 0.2], np.float32))
+    gains = np.array([0, 0, 0.2], np.float32)
+    wanted = blend(cosines, np.array([0.1, 0.3, 0.2], np.float32), 0.25, gains)
     best = sorted(zip(["near", "hot", "far"], wanted.tolist(), strict=True), key=lambda p: -p[1])
     assert [item_id for item_id, _ in found] == [item_id for item_id, _ in best[:2]]
     assert [score for _, score in found] == pytest.approx(

@@ -1,4 +1,4 @@
-"""A listwise reranker from a log to a list: trained, sealed, opened, and asked through the port."""
+"""An LLM that reads each candidate, from a log to a list: trained, sealed, opened, and asked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.bundle import open_bundle
 from models.domain import History, Kind, Step
 from models.errors import BundleInvalid
 from models.fake import HashEncoder, ManualClock
-from models.manifest import KIND_LISTWISE, sealed
+from models.manifest import KIND_LIKELIHOOD, KIND_LISTWISE, UNTUNED, sealed
 from models.popularity import Popularity
 from models.ports import Deadline
 from models.training.presets import PRESETS
@@ -31,20 +31,30 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_llama.write(tmp_path_factory.mktemp("llm"))
 
 
+@pytest.fixture(
+    scope="module",
+    params=[(KIND_LIKELIHOOD, UNTUNED), (KIND_LIKELIHOOD, "lora"), (KIND_LISTWISE, "lora")],
+    ids=" ".join,
+)
+def way(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """The kind of reranker, and how its LLM is tuned."""
+    kind, method = request.param
+    return kind, method
+
+
 @pytest.fixture(scope="module")
-def bundle(llm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with a listwise reranker, by the call that `weft train` makes."""
+def bundle(way: tuple[str, str], llm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with such a reranker, by the call that `weft train` makes."""
+    kind, method = way
     folder = tmp_path_factory.mktemp("training")
     quick = PRESETS["quick"]
     preset = dataclasses.replace(
         quick,
         training=dataclasses.replace(quick.training, epochs=2),
-        reader=dataclasses.replace(quick.reader, rank=4, max_tokens=6000),
+        reader=dataclasses.replace(quick.reader, method=method, rank=4, max_tokens=6000),
         asked_llm=40,
     )
-    request = Request(
-        preset, "letters", split="last", llm=llm, llm_source=str(llm), reranker=KIND_LISTWISE
-    )
+    request = Request(preset, "reading", split="last", llm=llm, llm_source=str(llm), reranker=kind)
     stages: list[str] = []
 
     def bar(stage: str) -> Progress:
@@ -53,8 +63,8 @@ def bundle(llm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     sources = Sources("a log", items, events)
     train(request, sources, HashEncoder(), folder / "out", folder / "work", print, bar)
-    validated = ["sequence model", "listwise reranker", "gate"]
-    assert stages == [*validated, "sequence model, whole log", "listwise reranker"]
+    tuning = [] if method == UNTUNED else [f"{kind} reranker"]
+    assert stages == ["sequence model", *tuning, "gate", "sequence model, whole log", *tuning]
     return folder / "out"
 
 
@@ -72,21 +82,28 @@ def serving(bundle: Path, llm: Path, tmp_path: Path) -> Iterator[Serving]:
 
 
 @pytest.mark.slow
-def test_its_bundle_says_what_it_is_and_what_validation_found(bundle: Path) -> None:
+def test_its_bundle_says_what_it_is_and_what_validation_found(
+    bundle: Path, way: tuple[str, str]
+) -> None:
+    kind, method = way
     manifest = open_bundle(bundle).manifest
-    assert manifest.kind == KIND_LISTWISE
+    assert manifest.kind == kind
     assert manifest.candidates == 20
     assert manifest.reader is not None
-    assert (manifest.reader["method"], manifest.reader["layers"]) == ("lora", 0)
-    told = manifest.told.metrics["validation NDCG@10 gain by the listwise reranker"]
+    assert (manifest.reader["method"], manifest.reader["layers"]) == (method, 0)
+    assert manifest.tuned == (method != UNTUNED)
+    told = manifest.told.metrics[f"validation NDCG@10 gain by the {kind} reranker"]
     assert manifest.weight == 0 or told["low"] > 0
-    assert {name for name in manifest.files if name.startswith("reader/")} == {
-        "reader/adapter_config.json", "reader/adapter_model.safetensors", "reader/method.json",
-    }  # fmt: skip
+    adapter = {"adapter_config.json", "adapter_model.safetensors", "method.json"}
+    assert {name for name in manifest.files if name.startswith("reader/")} == (
+        {f"reader/{name}" for name in adapter} if manifest.tuned else set()
+    )
 
 
 @pytest.mark.slow
-def test_a_worker_loads_it_and_its_letters_order_the_list(serving: Serving) -> None:
+def test_a_worker_loads_it_and_its_scores_order_the_list(
+    serving: Serving, way: tuple[str, str]
+) -> None:
     catalogue = items()
     serving.index.upsert(catalogue, serving.space.item_vectors(catalogue))
     clicks = tuple(Step(Kind.CLICK, START + n, f"red-{n}") for n in range(3))
@@ -94,7 +111,7 @@ def test_a_worker_loads_it_and_its_letters_order_the_list(serving: Serving) -> N
     endless = Deadline(clock, float("inf"))
     [made] = serving.recommender.recommend([History(clicks)], endless)
     assert made.reranked
-    assert made.model.endswith("/listwise")
+    assert made.model.endswith(f"/{way[0]}")
     assert not {line.item_id for line in made.items} & {"red-0", "red-1", "red-2"}
     late = Deadline(clock, clock() - 1)
     [plain] = serving.recommender.recommend([History(clicks)], late)
@@ -108,3 +125,9 @@ def test_a_kind_that_is_not_known_is_refused() -> None:
     assert sealed(dataclasses.replace(told, reader=reader), {}).kind == "reader"
     with pytest.raises(BundleInvalid, match="of the kind 'pairwise'"):
         sealed(dataclasses.replace(told, reader={**reader, "kind": "pairwise"}), {})
+    with pytest.raises(BundleInvalid, match="a listwise must be tuned"):
+        sealed(
+            dataclasses.replace(
+                told, reader={**reader, "kind": KIND_LISTWISE, "method": UNTUNED}
+            ), {},
+        )  # fmt: skip
