@@ -435,9 +435,9 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--strategies", type=lambda text: text.split(","))
-    parser.add_argument("--no-llm", dest="reranker", action="store_const", const="")
     parser.add_argument("--refit", action="store_true", help="as `weft train` ships them, too")
     parser.add_argument("--reranker", choices=list(STAGES), default="likelihood")
+    parser.add_argument("--no-llm", dest="reranker", action="store_const", const="")
     parser.add_argument(
         "--tuning", default='{"method": "none"}', help="ReaderConfig's fields as JSON, for the LLM"
     )

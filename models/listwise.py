@@ -188,11 +188,9 @@ def load_listwise(
     of ``models.reader.load_reader``. Raises ``BundleInvalid``, ``MissingWeights``,
     ``DamagedWeights``.
     """
-    from models.llm_backends import load_scorer  # heavy: onnxruntime, or torch
-    from models.reader_backends import merged_llm
+    from models.reader_backends import load_merged  # heavy: onnxruntime, or torch
 
-    merged = merged_llm(folder, told, source, data_dir, say)
-    scorer = load_scorer(str(merged), data_dir, threads, say)
+    scorer = load_merged(folder, told, source, data_dir, threads, say)
     seconds = seconds_per_token(scorer, clock)
     return ListwiseReranker(scorer, seconds, both_ways=bool(told.get("both_ways")))
 

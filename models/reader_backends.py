@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from models import making, weights
 from models.errors import BundleInvalid
-from models.llm_backends import is_plain_llama, is_quick
+from models.llm import CausalScorer
+from models.llm_backends import is_plain_llama, is_quick, load_scorer
 from models.making import Say
 from models.manifest import UNTUNED
 from models.reader_merge import SOFT
@@ -51,14 +52,18 @@ def load_states(
     return model, _soft(folder, model)
 
 
-def merged_llm(
-    adapter: Path, told: Mapping[str, Any], source: str, data_dir: Path, say: Say
-) -> Path:
-    """The folder of a causal LLM with its adapter merged, output layer and all, made once.
+def load_merged(
+    adapter: Path, told: Mapping[str, Any], source: str, data_dir: Path, threads: int, say: Say
+) -> CausalScorer:
+    """A causal LLM with its adapter merged, output layer and all, which is done once.
 
     Arguments and errors as of ``load_states``; methods that put something in front of a prompt
-    are refused. An untuned LLM is that folder as it is.
+    are refused. An untuned LLM is loaded as it is.
     """
+    return load_scorer(str(_whole(adapter, told, source, data_dir, say)), data_dir, threads, say)
+
+
+def _whole(adapter: Path, told: Mapping[str, Any], source: str, data_dir: Path, say: Say) -> Path:
     llm = _own_llm(told, source, data_dir, say)
     if told["method"] == UNTUNED:
         return llm

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from models import prompt
-from models.errors import InvalidFile, InvalidSettings
+from models.errors import InvalidFile
 from models.llm_tokens import Tokenizer
 from models.manifest import UNTUNED
 from models.prompt import Taught, Tokenize
@@ -36,9 +36,6 @@ from models.training.log import TrainingLog
 from models.training.peft_methods import Tuning
 from models.training.progress import Progress
 from models.training.reader_windows import Histories, Places, Windows, batches, padded, parts
-
-#: Methods that serving can merge with the output layer (models/reader_backends.py).
-SERVED: Final = tuple(m for m in peft_methods.METHODS if m not in ("prompt", "prefix"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +49,7 @@ class LikelihoodConfig(LlmConfig):
 
     def __post_init__(self) -> None:
         """Raises ``InvalidSettings``."""
-        if self.method not in SERVED:
-            raise InvalidSettings(
-                f"a likelihood reranker is not served with {self.method} tuning; there are "
-                f"{', '.join(SERVED)}"
-            )
+        peft_methods.check_merged(self.method, "likelihood")
 
 
 @dataclass(slots=True)
@@ -202,7 +195,7 @@ def title_loss(reranker: TrainedLikelihood, texts: list[Taught]) -> Tensor:
 def _cut(prompts: TitlePrompts, ends: Places, config: LikelihoodConfig) -> Windows:
     """Windows of the shoppers' training events, until ``max_tokens``, as serving would read them.
 
-    From the newest event back; each is told apart by an item of which a title can come.
+    From the newest event back, so that each event's title is foretold once.
     """
     log, found, total = prompts.log, list[tuple[int, int, int]](), 0
     for start, stop in _spans(log, ends, config):

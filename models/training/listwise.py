@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,9 +36,6 @@ from models.training.progress import Progress
 from models.training.reader_windows import Places, alike, padded
 from models.training.trained_listwise import TrainedListwise
 
-#: Methods that serving can merge with the output layer (models/reader_backends.py).
-SERVED: Final = tuple(m for m in peft_methods.METHODS if m not in ("prompt", "prefix"))
-
 Validate = Callable[[TrainedListwise], float]
 
 
@@ -56,11 +53,7 @@ class ListwiseConfig(LlmConfig):
 
     def __post_init__(self) -> None:
         """Raises ``InvalidSettings``."""
-        if self.method not in SERVED:
-            raise InvalidSettings(
-                f"a listwise reranker is not served with {self.method} tuning; there are "
-                f"{', '.join(SERVED)}"
-            )
+        peft_methods.check_merged(self.method, "listwise")
 
 
 def train_listwise(

@@ -82,6 +82,18 @@ def check(method: str) -> None:
         )
 
 
+def check_merged(method: str, kind: str) -> None:
+    """Raises ``InvalidSettings`` where serving cannot merge it with the output layer.
+
+    Two methods put something in front of a prompt instead (models/reader_backends.py).
+    """
+    merged = [name for name in METHODS if name not in ("prompt", "prefix")]
+    if method not in merged:
+        raise InvalidSettings(
+            f"a {kind} reranker is not served with {method} tuning; there are {', '.join(merged)}"
+        )
+
+
 def apply(model: Any, tuning: Tuning) -> Any:
     """The model (a transformers body) with the method's parameters, and only these, trainable.
 

@@ -16,7 +16,7 @@ class Preset:
     """All sizes of a training.
 
     ``asked`` and ``asked_llm`` are the questions of the validation part that choose the shares of
-    the title, and the reader's weight; ``halves``: the bundle keeps its tables in float16.
+    the title, and the LLM's weight; ``halves``: the bundle keeps its tables in float16.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Preset:
     training: SequenceTraining = field(default_factory=SequenceTraining)
     reader: ReaderConfig = field(default_factory=ReaderConfig)
     asked: int = 4000
-    asked_llm: int = 2000
+    asked_llm: int = 4000
     halves: bool = True
 
 
@@ -37,7 +37,7 @@ PRESETS: Final = {
         "quick",
         training=SequenceTraining(epochs=10),
         reader=ReaderConfig(layers=_LAYERS, correction=1.0, max_tokens=150_000),
-        asked_llm=1000,
+        asked_llm=2000,
     ),
     "standard": Preset(
         "standard",
@@ -65,6 +65,6 @@ PRESETS: Final = {
         sequence=SequenceConfig(mixup=MixUpConfig("residual", zero_shot=True)),
         training=SequenceTraining(epochs=10, batch=64),
         reader=ReaderConfig(rank=8, layers=_LAYERS, correction=1.0, max_tokens=100_000),
-        asked_llm=1000,
+        asked_llm=2500,
     ),
 }

@@ -128,8 +128,9 @@ class _Bar:
         self._first: int | None = None
 
     def step(self, done: int, total: int, *, loss: float, metric: float) -> None:
-        """``done`` of ``total``."""
-        self.say(done, total, f"loss {loss:.3f}" + (f", NDCG@10 {metric:.4f}" if metric else ""))
+        """``done`` of ``total``; ``loss`` and ``metric`` are 0 where a stage has none."""
+        told = (f"loss {loss:.3f}" if loss else "", f"NDCG@10 {metric:.4f}" if metric else "")
+        self.say(done, total, ", ".join(filter(None, told)))
 
     def say(self, done: int, total: int, words: str) -> None:
         """The same, in words of the caller's."""
@@ -144,7 +145,5 @@ class _Bar:
         self._said = now
         fresh = done - self._first
         left = (now - self._began) / fresh * (total - done) if fresh else 0.0
-        click.echo(
-            f"{self._stage}: {100 * done / max(total, 1):.0f} %, {words}, {left:.0f} s left",
-            err=True,
-        )
+        told = (f"{100 * done / max(total, 1):.0f} %", words, f"{left:.0f} s left")
+        click.echo(f"{self._stage}: {', '.join(filter(None, told))}", err=True)
