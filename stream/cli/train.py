@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         ["none", "lora", "qlora", "dora", "rslora", "ia3", "prompt", "prefix", "bitfit", "full"]
     ),
     help="How the LLM is tuned. By default not at all where it reranks by likelihood, which finds "
-    "as much (docs/log.md), and by LoRA where it must be.",
+    "as much (docs/log.md), unless --rank or --llm-tokens ask for it; else by LoRA.",
 )
 @click.option(
     "--reranker", type=click.Choice(["reader", "likelihood", "listwise"]), default="likelihood",
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     help="How the LLM reranks: by each candidate's likelihood after the history, by the history's "
          "vector (an order quicker), or by a letter among the candidates (larger LLMs).",
 )  # fmt: skip
-@click.option("--no-llm", is_flag=True, help="Tune no LLM.")
+@click.option("--no-llm", is_flag=True, help="A bundle without an LLM.")
 @click.option(
     "--split", type=click.Choice(["time", "last"]), default="time", show_default=True,
     help="What validates: the log's last tenth, or each shopper's last events but one.",
@@ -149,7 +149,9 @@ def _preset(options: dict[str, Any]) -> Preset:
         sequence = replace(sequence, mixup=replace(sequence.mixup, zero_shot=options["zero_shot"]))
     if options["epochs"]:
         training = replace(training, epochs=options["epochs"])
-    method = options["method"] or (UNTUNED if options["reranker"] == KIND_LIKELIHOOD else None)
+    asks = options["rank"] or options["llm_tokens"]  # for a tuning, with or without its name
+    untuned = options["reranker"] == KIND_LIKELIHOOD and not asks
+    method = options["method"] or (UNTUNED if untuned else None)
     told = {"method": method, "rank": options["rank"],
             "max_tokens": options["llm_tokens"], "device": options["device"]}  # fmt: skip
     reader = replace(reader, **{name: value for name, value in told.items() if value})
