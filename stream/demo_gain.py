@@ -37,7 +37,8 @@ from stream.settings import Settings, load
 from stream.state import ShopperState
 from stream.topics import CLICKS, PURCHASES, SEARCHES
 
-#: Shoppers that are asked about, and the questions of each at most: what takes a few seconds.
+#: Shoppers that are asked about, and the questions of each at most: seconds without the LLM, and
+#: a minute or two with it.
 SHOPPERS: Final = 60
 EACH: Final = 4
 

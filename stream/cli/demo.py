@@ -109,7 +109,10 @@ async def _show_gain(settings: Settings, view: DemoView, stop: asyncio.Event) ->
     from stream.bundles import folders, locate
     from stream.demo_gain import lines, measure
 
-    view.note("asking the tuned and the untuned models about held-out events")
+    view.note(
+        "asking the tuned and the untuned models about held-out events, with the LLM for a minute "
+        "or two: Ctrl-C leaves it out"
+    )
     measured = await asyncio.to_thread(
         measure,
         settings,
