@@ -5,7 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("encode", "import_catalog", "cold_start", "click_to_list", "state_path", "rerank")
+BENCHMARKS = (
+    "encode",
+    "import_catalog",
+    "cold_start",
+    "click_to_list",
+    "state_path",
+    "rerank",
+    "likelihood",
+)
 
 
 def main() -> None:
