@@ -43,8 +43,10 @@ def test_every_line_of_json_is_a_list_by_the_contract_and_the_summary_adds_up(
     assert "4,001 published = 4,001 indexed" in done.stderr
 
 
-def test_the_llm_takes_part_and_the_new_product_is_found(weights_dir: Path) -> None:
-    done = demo(weights_dir, "--seconds", "20", "--rerank", "always", "--rate", "0.5")
+def test_the_llm_takes_part_by_the_bundles_own_gate_and_the_new_product_is_found(
+    weights_dir: Path,
+) -> None:
+    done = demo(weights_dir, "--seconds", "20", "--rate", "0.5", "--no-gain")
     assert done.returncode == 0, done.stderr
     assert "reranked by the LLM" in done.stdout
     assert "retrievable" in done.stdout
