@@ -138,7 +138,6 @@ def _preset(options: dict[str, Any]) -> Preset:
     """The preset with what the options change of it."""
     from dataclasses import replace
 
-    from models.manifest import KIND_LIKELIHOOD, UNTUNED
     from models.training.presets import PRESETS
 
     preset = PRESETS[options["preset"]]
@@ -149,13 +148,24 @@ def _preset(options: dict[str, Any]) -> Preset:
         sequence = replace(sequence, mixup=replace(sequence.mixup, zero_shot=options["zero_shot"]))
     if options["epochs"]:
         training = replace(training, epochs=options["epochs"])
-    asks = options["rank"] or options["llm_tokens"]  # for a tuning, with or without its name
-    untuned = options["reranker"] == KIND_LIKELIHOOD and not asks
-    method = options["method"] or (UNTUNED if untuned else None)
-    told = {"method": method, "rank": options["rank"],
+    told = {"method": _method(options), "rank": options["rank"],
             "max_tokens": options["llm_tokens"], "device": options["device"]}  # fmt: skip
     reader = replace(reader, **{name: value for name, value in told.items() if value})
     return replace(preset, sequence=sequence, reader=reader, training=training)
+
+
+def _method(options: dict[str, Any]) -> str | None:
+    """How the LLM is tuned; None: as the preset says."""
+    from models.manifest import KIND_LIKELIHOOD, UNTUNED
+
+    asks = options["rank"] or options["llm_tokens"]  # for a tuning, with or without its name
+    if options["method"] == UNTUNED:
+        if asks:
+            raise click.UsageError("--method none tunes nothing: leave out --rank and --llm-tokens")
+        if options["reranker"] != KIND_LIKELIHOOD:
+            raise click.UsageError(f"a {options['reranker']} reranker must be tuned: --method lora")
+    named: str | None = options["method"]
+    return named if named or asks or options["reranker"] != KIND_LIKELIHOOD else UNTUNED
 
 
 def _say(words: str) -> None:

@@ -1,0 +1,34 @@
+"""How the options of `weft train` say whether the LLM is tuned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import pytest
+
+from models.manifest import KIND_LIKELIHOOD, KIND_LISTWISE, KIND_READER, UNTUNED
+from stream.cli.train import _method
+
+
+def options(reranker: str = KIND_LIKELIHOOD, **more: Any) -> dict[str, Any]:
+    return {"reranker": reranker, "method": None, "rank": None, "llm_tokens": None, **more}
+
+
+def test_by_likelihood_the_llm_stays_as_it_is_unless_a_tuning_is_asked_for() -> None:
+    assert _method(options()) == UNTUNED
+    assert _method(options(method="dora")) == "dora"
+    assert _method(options(rank=4)) is None  # the preset's
+    assert _method(options(llm_tokens=1000)) is None
+
+
+@pytest.mark.parametrize("kind", [KIND_READER, KIND_LISTWISE])
+def test_the_other_kinds_are_tuned(kind: str) -> None:
+    assert _method(options(kind)) is None
+    with pytest.raises(click.UsageError, match="must be tuned: --method lora"):
+        _method(options(kind, method=UNTUNED))
+
+
+def test_a_tuning_of_nothing_is_refused() -> None:
+    with pytest.raises(click.UsageError, match="leave out --rank"):
+        _method(options(method=UNTUNED, rank=8))
