@@ -34,7 +34,7 @@ from models.encoder import load_encoder
 from models.evaluation import Values, bootstrap, paired_difference
 from models.retrieval import DECAY
 from models.sequence import Member, SequenceConfig, SequenceModel
-from models.training import gate
+from models.training import gate, llm_stage
 from models.training.llm_stage import STAGES, Ground, Tuned
 from models.training.log import Logged, TrainingLog
 from models.training.negatives import Places
@@ -65,7 +65,6 @@ from models.vectors import CachedEncoder
 from stream.cli.progress import Bars
 
 K = 10
-CANDIDATES = gate.READ_CANDIDATES
 
 
 @dataclass(frozen=True)
@@ -308,7 +307,7 @@ def with_llm(
         say(f"  {each:<4g} HR@10 {hits(found).mean():.4f} NDCG@10 {gains(found).mean():.4f}, "
             f"{by.mean:+.4f} [{by.low:+.4f}, {by.high:+.4f}]")  # fmt: skip
     answered = beside.ranks(bench.split.test, "test", (weight, 1.0))
-    alone = Row(f"the first {CANDIDATES} in the LLM's order alone", answered[1.0][None])
+    alone = Row(f"{name} + LLM at 1", answered[1.0][None])
     return [alone, Row(f"{name} + LLM at {weight:g}", answered[weight][None])], weight
 
 
@@ -457,6 +456,8 @@ def main() -> None:
     work = args.work / args.data.name
     log = prepared(work / "log", sources(args.data), encoder, say)
     tuning = replace(PRESETS["standard"].reader, **json.loads(args.tuning))
+    if args.reranker:
+        llm_stage.check(args.reranker, tuning)
     folder = weights.smollm2("", args.data_dir, say) if args.reranker else Path()
     llm = Llm(args.reranker, tuning, folder, args.asked)
     run = beauty if args.data.name == "amazon_beauty" else shelf

@@ -6,7 +6,7 @@ line that a candidate completes::
     One customer's way through a shop, one product a line, the newest last.
     bought: Strap top, Black Vest top
     searched for: "linen midi dress"
-    clicked after searching for "linen midi dress": Tilda dress, White Dress
+    clicked: Tilda dress, White Dress
     next: ▁
 
 The general line is the same without the steps, so that what a title owes to the history alone is
@@ -82,10 +82,10 @@ def taught(history: Sequence[Read], then: Item, tokenize: Tokenize) -> Taught:
     if not answer or not lines:
         return Taught()
     tokens, titles = list(tokenize(OPENING)), list[int]()
-    for place, (read, line) in enumerate(lines):
+    for place, (item, line) in enumerate(lines):
         tokens += line
-        if place and read.item is not None:
-            titles += range(len(tokens) - len(candidate(read.item, tokenize)), len(tokens))
+        if place and item is not None:
+            titles += range(len(tokens) - len(candidate(item, tokenize)), len(tokens))
     tokens += tokenize(NEXT)
     titles += range(len(tokens), len(tokens) + len(answer))
     return Taught((*tokens, *answer), tuple(titles))
@@ -114,23 +114,24 @@ def _breaks(character: str) -> bool:
     return category.startswith("C") or category in {"Zl", "Zp"}
 
 
-def _lines(history: Sequence[Read], tokenize: Tokenize) -> list[tuple[Read, Tokens]]:
-    """The newest steps that have something to read, each with its line."""
-    return [(read, line) for read in history if (line := _line(read, tokenize))][-STEPS:]
+def _lines(history: Sequence[Read], tokenize: Tokenize) -> list[tuple[Item | None, Tokens]]:
+    """The newest lines, each with its item; None for a search.
 
-
-def _line(read: Read, tokenize: Tokenize) -> Tokens:
-    step = read.step
-    query = _text(step.query, tokenize, quoted=True) if step.query else ()
-    if step.kind is Kind.SEARCH:
-        return tokenize("searched for:") + query + tokenize(END) if query else ()
-    text = _text(read.item.text, tokenize) if read.item else ()
-    if not text:
-        return ()
-    how = tokenize(_VERBS[step.kind])
-    if query:
-        how += tokenize(" after searching for") + query
-    return how + tokenize(":") + text + tokenize(END)
+    A query that led to a click is a line of its own, unless the step before said it: so a shop that
+    sends its searches, one that only says what a click came from, and a log of either read alike.
+    """
+    lines: list[tuple[Item | None, Tokens]] = []
+    said: str | None = None
+    for read in history:
+        query = read.step.query
+        if query and query != said and (words := _text(query, tokenize, quoted=True)):
+            lines.append((None, tokenize("searched for:") + words + tokenize(END)))
+        said = query
+        item = None if read.step.kind is Kind.SEARCH else read.item
+        if item is not None and (title := candidate(item, tokenize)):
+            verb = tokenize(_VERBS[read.step.kind]) + tokenize(":")
+            lines.append((item, verb + title))
+    return lines[-STEPS:]
 
 
 def _text(text: str, tokenize: Tokenize, *, quoted: bool = False) -> Tokens:

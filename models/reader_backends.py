@@ -74,13 +74,14 @@ def _whole(adapter: Path, told: Mapping[str, Any], source: str, data_dir: Path, 
 
 
 def _own_llm(told: Mapping[str, Any], source: str, data_dir: Path, say: Say) -> Path:
-    """The LLM that was tuned. Raises ``BundleInvalid`` where ``source`` is another."""
+    """The LLM that was asked. Raises ``BundleInvalid`` where ``source`` is another."""
     llm = weights.smollm2(source, data_dir, say)
     found = weights.fingerprint(llm)
     if found != told["llm_sha256"]:
+        how = "validated with" if told["method"] == UNTUNED else "tuned on"
         raise BundleInvalid(
-            f"its reader was tuned on {told['llm']} with sha256 {str(told['llm_sha256'])[:12]}…, "
-            f"and the LLM here has {found[:12]}…: set WEFT_LLM to that one"
+            f"its LLM was {how} {told['llm']} with sha256 {str(told['llm_sha256'])[:12]}…, "
+            f"and the one here has {found[:12]}…: set WEFT_LLM to that one"
         )
     return llm
 

@@ -145,7 +145,7 @@ def rerank_weight(settings: Settings) -> float:
 
 
 def _bundle_weight(settings: Settings, bundle: Bundle) -> float:
-    """The same with a bundle: its own validation decides; without a reader it tuned no LLM."""
+    """The same with a bundle: its own validation decides; it may have no LLM."""
     gate = bundle.manifest.weight if bundle.manifest.reader is not None else 0.0
     return {"gate": gate, "always": settings.rerank_weight, "never": 0.0}[settings.rerank]
 

@@ -82,7 +82,11 @@ class Settings:
     # Recommending
     list_size: int = _setting(10, "items in a list", low=1, high=200)
     candidates: int = _setting(
-        0, "items that the LLM scores a list; 0: 50, or 20 on a CPU without AMX", low=0, high=500
+        0,
+        "items that the LLM scores a list; 0: as many as a bundle's validation had; without one "
+        "50, or 20 on a CPU without AMX",
+        low=0,
+        high=500,
     )
     bought: str = _setting(
         "hide",

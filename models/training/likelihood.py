@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from models import prompt
+from models import prompt, weights
 from models.errors import InvalidFile
 from models.llm_tokens import Tokenizer
 from models.manifest import UNTUNED
@@ -125,7 +125,7 @@ def train_likelihood(
         raise InvalidFile("a likelihood reranker has nothing to learn: no shopper's next title")
     reranker = untrained(llm_folder, config)
     run = _Run(reranker, prompts, windows, config, progress)
-    mark = _mark(log, windows, config)
+    mark = _mark(log, windows, llm_folder, config)
     state = kept(work)
     if state is not None and state["mark"] == mark:
         run.load(state)
@@ -214,14 +214,18 @@ def _spans(log: TrainingLog, ends: Places, config: LikelihoodConfig) -> Iterator
     for shopper in (drawn[: config.max_shoppers] if config.max_shoppers else drawn).tolist():
         first, stop, made = int(log.offsets[shopper]), int(ends[shopper]) - 1, 0
         while stop > first and (not config.windows or made < config.windows):
+            if not 0 < int(log.rows[stop]) <= log.items:  # a search is not foretold
+                stop -= 1
+                continue
             start = max(first, stop - prompt.STEPS)
             yield start, stop
             stop, made = start, made + 1
 
 
-def _mark(log: TrainingLog, windows: Windows, config: LikelihoodConfig) -> str:
+def _mark(log: TrainingLog, windows: Windows, llm: Path, config: LikelihoodConfig) -> str:
     """What a checkpoint must have been made of for a training to go on from it."""
-    digest = hashlib.sha256(repr((config.deciding(), log.summary.fingerprint)).encode())
+    told = config.deciding(), log.summary.fingerprint, weights.fingerprint(llm)
+    digest = hashlib.sha256(repr(told).encode())
     for array in (windows.starts, windows.stops):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from models import listwise
+from models import listwise, weights
 from models.errors import InvalidFile, InvalidSettings
 from models.llm_tokens import Tokenizer
 from models.training import llm_body, peft_methods
@@ -83,7 +83,7 @@ def train_listwise(
         raise InvalidFile("a listwise reranker has nothing to learn from: no shopper's next item")
     reranker = untrained(llm_folder, config)
     run = _Run(reranker, prompts, choices, config, progress, validate)
-    mark = _mark(log, choices, config)
+    mark = _mark(log, choices, llm_folder, config)
     state = kept(work)
     if state is not None and state["mark"] == mark:
         run.load(state)
@@ -169,9 +169,10 @@ def _drawn(log: TrainingLog, config: ListwiseConfig) -> Places:
     return drawn[: config.max_shoppers] if config.max_shoppers else drawn
 
 
-def _mark(log: TrainingLog, choices: Choices, config: ListwiseConfig) -> str:
+def _mark(log: TrainingLog, choices: Choices, llm: Path, config: ListwiseConfig) -> str:
     """What a checkpoint must have been made of for a training to go on from it."""
-    digest = hashlib.sha256(repr((config.deciding(), log.summary.fingerprint)).encode())
+    told = config.deciding(), log.summary.fingerprint, weights.fingerprint(llm)
+    digest = hashlib.sha256(repr(told).encode())
     for array in (choices.starts, choices.stops, choices.candidates):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

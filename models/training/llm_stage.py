@@ -163,6 +163,16 @@ def _ranks(
     return found
 
 
+def check(reranker: str, config: ReaderConfig) -> None:
+    """Raises ``InvalidSettings`` for a tuning that this kind of reranker cannot have."""
+    if reranker == KIND_LISTWISE:
+        listwise_config(config)
+    elif reranker == KIND_READER:
+        _ = config.tuning
+    elif config.method != UNTUNED:
+        _of(LikelihoodConfig, config)
+
+
 def listwise_config(config: ReaderConfig) -> ListwiseConfig:
     """The same training for the listwise reranker."""
     return _of(ListwiseConfig, config)
@@ -174,6 +184,11 @@ def _of(kind: type[Config], config: ReaderConfig) -> Config:
     All the LLM's layers: its own output layer reads the last one's states.
     """
     return kind(
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        warm_up=config.warm_up,
+        last_lr=config.last_lr,
+        clip=config.clip,
         method=config.method,
         rank=config.rank,
         targets=config.targets,

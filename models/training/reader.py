@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models import weights
 from models.llm_tokens import Tokenizer
 from models.reader_prompt import ReaderFormat
 from models.training import llm_body, peft_methods
@@ -99,7 +100,7 @@ def train_reader(
     )  # fmt: skip
     reader = untrained(llm_folder, table.shape[1], config)
     run = _Run(reader, prompts, windows, loss, config, progress, validate)
-    mark = _mark(log, table, windows, config)
+    mark = _mark(log, table, windows, llm_folder, config)
     state = kept(work)
     if state is not None and state["mark"] == mark:
         run.load(state)
@@ -214,9 +215,12 @@ def _target_counts(log: TrainingLog, windows: Windows) -> Places:
     return counts
 
 
-def _mark(log: TrainingLog, table: Tensor, windows: Windows, config: ReaderConfig) -> str:
+def _mark(
+    log: TrainingLog, table: Tensor, windows: Windows, llm: Path, config: ReaderConfig
+) -> str:
     """What a checkpoint must have been made of for a training to go on from it."""
-    digest = hashlib.sha256(repr((config.deciding(), log.summary.fingerprint)).encode())
+    told = config.deciding(), log.summary.fingerprint, weights.fingerprint(llm)
+    digest = hashlib.sha256(repr(told).encode())
     digest.update(windows.starts.tobytes() + windows.stops.tobytes())
     digest.update(table.detach().cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -39,7 +39,7 @@ from models.making import Say
 from models.manifest import KIND_READER
 from models.ports import TitleEncoder
 from models.sequence import Member, SequenceModel
-from models.training import gate
+from models.training import gate, llm_stage
 from models.training.llm_stage import STAGES, Bars, Ground, Tuned
 from models.training.log import FORMAT, Logged, TrainingLog, prepare
 from models.training.negatives import Places
@@ -109,8 +109,11 @@ def train(
     """Trains all parts and writes the bundle ``out``.
 
     ``bar`` gives each stage, by its name, something to show its progress with. Raises
-    ``InvalidFile`` where there is too little to learn from, ``BundleInvalid``, ``MissingWeights``.
+    ``InvalidFile`` where there is too little to learn from, ``InvalidSettings`` for a tuning that
+    the reranker cannot have, ``BundleInvalid``, ``MissingWeights``.
     """
+    if request.llm is not None:
+        llm_stage.check(request.reranker, _llm_config(request))
     log = prepared(work / "log", sources, encoder, say)
     split = SPLITS[request.split](log)
     if not len(split.validation):

@@ -110,8 +110,8 @@ async def _show_gain(settings: Settings, view: DemoView, stop: asyncio.Event) ->
     from stream.demo_gain import lines, measure
 
     view.note(
-        "asking the tuned and the untuned models about held-out events, with the LLM for a minute "
-        "or two: Ctrl-C leaves it out"
+        "asking the tuned and the untuned models about held-out events: seconds, or where the LLM "
+        "is asked a minute or two; Ctrl-C skips it"
     )
     measured = await asyncio.to_thread(
         measure,

@@ -80,7 +80,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--name", help="The bundle's name; by default its folder's.")
 def command(events: Path, catalog: Path, out: Path, **options: Any) -> None:
-    """Train a bundle: mix-up retrieval, the sequence model and the LLM reader.
+    """Train a bundle: mix-up retrieval, the sequence model, and an LLM that reranks.
 
     EVENTS and CATALOG are files as `weft events publish` and `weft catalog publish` take them.
     A run that was killed goes on where it was when it is started again with the same options.

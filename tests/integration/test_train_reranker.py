@@ -10,9 +10,9 @@ import pytest
 
 from models.bundle import open_bundle
 from models.domain import History, Kind, Step
-from models.errors import BundleInvalid
+from models.errors import BundleInvalid, InvalidSettings
 from models.fake import HashEncoder, ManualClock
-from models.manifest import KIND_LIKELIHOOD, KIND_LISTWISE, UNTUNED, sealed
+from models.manifest import KIND_LIKELIHOOD, KIND_LISTWISE, KIND_READER, UNTUNED, sealed
 from models.popularity import Popularity
 from models.ports import Deadline
 from models.training.presets import PRESETS
@@ -117,6 +117,24 @@ def test_a_worker_loads_it_and_its_scores_order_the_list(
     [plain] = serving.recommender.recommend([History(clicks)], late)
     assert plain.owed
     assert [line.item_id for line in plain.items] != [line.item_id for line in made.items]
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [(KIND_READER, UNTUNED), (KIND_LISTWISE, UNTUNED), (KIND_LIKELIHOOD, "prefix")],
+)
+def test_a_tuning_that_a_kind_cannot_have_is_refused_before_anything_is_trained(
+    kind: str, method: str, llm: Path, tmp_path: Path
+) -> None:
+    preset = PRESETS["quick"]
+    preset = dataclasses.replace(preset, reader=dataclasses.replace(preset.reader, method=method))
+    request = Request(preset, "never", llm=llm, reranker=kind)
+    with pytest.raises(InvalidSettings):
+        train(
+            request, Sources("a log", items, events), HashEncoder(), tmp_path / "out",
+            tmp_path / "work", print, lambda _: Silent(),
+        )  # fmt: skip
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_kind_that_is_not_known_is_refused() -> None:

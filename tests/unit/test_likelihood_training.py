@@ -156,6 +156,24 @@ def test_training_asks_what_serving_asks(llm: Path, tmp_path: Path) -> None:
     assert foretold == tokenize("".join(f" {title}\n" for title in (*titles[1:], then.text)))
 
 
+def test_a_click_that_a_search_led_to_is_learnt_as_it_is_served(llm: Path, tmp_path: Path) -> None:
+    log = circling_log.write(tmp_path / "log")
+    tokenize = Tokenizer(llm / "tokenizer.json")
+    start, stop = int(log.offsets[4]), int(log.offsets[5])  # its third click came from a search
+    steps = [
+        (Kind.PURCHASE if n % 3 else Kind.CLICK, n, "a thing" if n == 2 else None)
+        for n in range(stop - start - 1)  # the search is an event of the log's
+    ]
+    items = [Item(f"i{4 + n}", "" if n == 1 else f"thing {4 + n}", 0) for n in range(len(steps))]
+    served = [
+        Read(Step(kind, 1000 * ts, item.item_id, query), item)
+        for (kind, ts, query), item in zip(steps, items, strict=True)
+    ]
+    asked = prompt.history_prefix(served, tokenize)
+    assert prompt.history_prefix(Histories(log)(start, stop), tokenize) == asked
+    assert asked
+
+
 def test_each_event_is_foretold_once_at_most(llm: Path, tmp_path: Path) -> None:
     log = circling_log.write(tmp_path / "log")
     tokenize = Tokenizer(llm / "tokenizer.json")

@@ -61,10 +61,22 @@ def test_the_prompt_says_how_each_title_was_reached_newest_last() -> None:
         "One customer's way through a shop, one product a line, the newest last.\n"
         "bought: Strap top, Black Vest top\n"
         'searched for: "linen midi dress"\n'
-        'clicked after searching for "linen midi dress": Tilda dress, White Dress\n'
+        "clicked: Tilda dress, White Dress\n"
         "clicked: Straw hat\n"
         "next:"
     )
+
+
+def test_a_query_is_said_once_however_the_shop_sends_it() -> None:
+    clicks = [clicked("One", "midi"), clicked("Two", "midi")]
+    asked = prompt_of([searched("midi"), *clicks])
+    assert prompt_of(clicks) == asked
+    assert prompt_of([searched("midi"), clicked("One"), clicked("Two")]) == asked
+    again = prompt_of([*clicks, clicked("Three"), clicked("Four", "midi")])
+    assert again.splitlines()[1:-1] == [
+        'searched for: "midi"', "clicked: One", "clicked: Two", "clicked: Three",
+        'searched for: "midi"', "clicked: Four",
+    ]  # fmt: skip
 
 
 def test_the_general_line_ends_as_the_prompt_does_without_a_history() -> None:
