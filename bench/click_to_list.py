@@ -201,7 +201,7 @@ def _bare(recorder: Recorder, worker: Worker, result: dict[str, Any]) -> dict[st
     bound = 100 + 3 * bare
     return {
         "back_end": recorder.inner.name,
-        "candidates": worker.parts.recommender._pool,
+        "candidates": worker.parts.live.current.recommender._pool,
         "tokens_p50": int(np.median(tokens)),
         "tokens_max": max(tokens),
         "batch": "1 shopper",

@@ -17,6 +17,7 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def measure(count: int, threads: int, data_dir: Path, encoder_type: str) -> dict
         exact = slow.round(encode_theirs)
     low, mean = cosines(vectors, exact)
     alone = np.concatenate([ours.encode([title]) for title in sample[:ALONE]])
-    times = [_seconds(lambda title=title: ours.encode([title])) for title in sample[:ALONE]]
+    times = [_seconds(partial(ours.encode, [title])) for title in sample[:ALONE]]
     return {
         "encoder": ours.name,
         "titles": count,

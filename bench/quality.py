@@ -49,17 +49,16 @@ from models.training.questions import (
     ranks,
 )
 from models.training.reader import ReaderConfig
-from models.training.run import Sources, Space, prepared, retriever_of, together
+from models.training.run import Sources, prepared, retriever_of, together
 from models.training.sequence import (
     SequenceTraining,
-    Titles,
     Trained,
     counted,
     refit_member,
-    shopper_vectors,
     train_member,
     training_key,
 )
+from models.training.space import Space, Titles, shopper_vectors
 from models.training.trends import popular_before
 from models.vectors import CachedEncoder
 from stream.cli.progress import Bars

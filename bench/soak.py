@@ -17,7 +17,6 @@ import json
 import math
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -115,7 +114,7 @@ def load_of(publisher: Publisher, items: Sequence[str], watch: Watch, subscriber
         if process.poll() is not None:
             raise SystemExit("the worker ended")
         ts = first_ts + number
-        user, item = f"u{dice.integers(SHOPPERS)}", items[dice.integers(len(items))]
+        user, item = f"u{dice.integers(SHOPPERS)}", items[int(dice.integers(len(items)))]
         topic, key, value = encode_event(ShopperEvent(EventKind.CLICK, user, ts, item))
         subscriber.sent[ts] = watch.now()
         publisher.publish([Entry(0, Record(topic, key, value))])
@@ -224,4 +223,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

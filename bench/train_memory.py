@@ -34,7 +34,7 @@ def measure(items: int) -> dict[str, float]:
 
     from models.domain import Item, Kind
     from models.ports import FloatArray
-    from models.sequence import SequenceConfig
+    from models.sequence import Member, SequenceConfig
     from models.training import sequence
     from models.training.log import Logged, prepare
     from models.training.questions import by_time
@@ -63,7 +63,7 @@ def measure(items: int) -> dict[str, float]:
         after_prepare = peak()
         split = by_time(log)
         how = sequence.SequenceTraining(asked=500)
-        member = sequence.Member(
+        member = Member(
             SequenceConfig(), log.items, torch.from_numpy(sequence.counted(log, split.ends))
         )
         run = sequence.Run(log, split.ends, split.validation.sample(500, 1), member, how)

@@ -34,7 +34,7 @@ EVENT_IDS_KEPT: Final = 200
 _TOPIC_RANK: Final = {topic: rank for rank, topic in enumerate(SHOPPER_TOPICS)}
 
 #: (ts, topic's rank, offset, kind, item_id, query): a tuple so that it sorts as the promise says.
-_Row = tuple[int, int, int, str, str | None, str | None]
+Row = tuple[int, int, int, str, str | None, str | None]
 #: (ts, topic's rank, offset, item_id) of a purchase.
 _Bought = tuple[int, int, int, str]
 
@@ -63,7 +63,7 @@ class ShopperState:
     """
 
     offsets: dict[str, int] = field(default_factory=dict)
-    rows: list[_Row] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     bought: list[_Bought] = field(default_factory=list)
     event_ids: list[str] = field(default_factory=list)
     rerank_due: bool = False

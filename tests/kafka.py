@@ -25,9 +25,11 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 _POM = Path(__file__).with_name("kafka-pom.xml")
 _CACHE = Path(__file__).parents[1] / ".kafka"
@@ -150,7 +152,11 @@ class RealKafka:
 
     def admin(self) -> AdminClient:
         """A new admin client that logs nothing while the broker is away."""
-        config = {"bootstrap.servers": self.bootstrap, "log_level": 0, "error_cb": _ignore}
+        config: dict[str, Any] = {
+            "bootstrap.servers": self.bootstrap,
+            "log_level": 0,
+            "error_cb": _ignore,
+        }
         return AdminClient(config)
 
     def create_topics(

@@ -43,8 +43,8 @@ def unmended_drain() -> None:
     def trusting(_self: OffsetWatch, _partition: Partition, _offset: int) -> Verdict:
         return Verdict.TAKE
 
-    MendedConsumer._drain_messages = driver.Consumer._drain_messages
-    OffsetWatch.see = trusting  # type: ignore[method-assign]
+    MendedConsumer._drain_messages = driver.Consumer._drain_messages  # type: ignore[method-assign]
+    OffsetWatch.see = trusting  # type: ignore[method-assign,assignment]
 
 
 def unfenced() -> None:
@@ -53,7 +53,7 @@ def unfenced() -> None:
     def nothing(_self: KafkaDelivery, _name: str, _partitions: Collection[int]) -> None:
         """Nobody is fenced, and nothing goes out in a transaction."""
 
-    KafkaDelivery.own = nothing  # type: ignore[method-assign]
+    KafkaDelivery.own = nothing  # type: ignore[method-assign,assignment]
 
 
 def none() -> None:

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from bench.faults.checker import Ledger
 from bench.faults.schedule import PARTITIONER, Sent
-from stream.state import ShopperState
+from stream.state import Row, ShopperState
 
 
 class Sender(threading.Thread):
@@ -60,7 +60,7 @@ class Sender(threading.Thread):
         if error is not None:
             raise RuntimeError(f"the bench could not send a record: {error.str()}")
         self.sent += 1
-        offset, partition = message.offset(), message.partition()
+        offset, partition = message.offset() or 0, message.partition() or 0
         if record.action is not None:
             sent_at = message.timestamp()[1] / 1000
             self._ledger.landed(record.action, record.topic, offset, sent_at)
@@ -90,7 +90,7 @@ def hold(bootstrap: str, changelog: str, count: int, item_of: Callable[[int], st
     ledger = Ledger()
     sending = producer(bootstrap)
     for number in range(count):
-        rows = [
+        rows: list[Row] = [
             (1_600_000_000_000 + step, 0, step, "click", item_of(number + step), None)
             for step in range(10)
         ]

@@ -6,10 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import orjson
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from bench.faults.checker import Kept, Ledger, Source, reach_of_list, reach_of_state
 from bench.faults.schedule import PARTITIONS
@@ -17,7 +17,17 @@ from bench.faults.schedule import PARTITIONS
 _PATIENCE: Final = 60.0
 
 
-def everything(bootstrap: str, topic: str) -> Iterator[Message]:
+class Told(NamedTuple):
+    """A record that was read; ``at`` is when it was made, epoch s."""
+
+    key: bytes
+    value: bytes | None
+    partition: int
+    at: float
+    headers: dict[str, bytes]
+
+
+def everything(bootstrap: str, topic: str) -> Iterator[Told]:
     """Every record of the topic now; raises ``KafkaException`` where the broker is silent."""
     consumer = Consumer(
         {
@@ -36,7 +46,7 @@ def everything(bootstrap: str, topic: str) -> Iterator[Message]:
             until = time.monotonic() + _PATIENCE
             error = message.error()
             if error is None:
-                yield message
+                yield _told(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 unread.discard(message.partition())
             else:
@@ -46,11 +56,17 @@ def everything(bootstrap: str, topic: str) -> Iterator[Message]:
     consumer.close()
 
 
+def _told(message: Any) -> Told:  # as a consumer gives it: nothing is None that a record has
+    at = message.timestamp()[1] / 1000
+    headers = dict(message.headers() or ())
+    return Told(message.key() or b"", message.value(), message.partition(), at, headers)
+
+
 def states(bootstrap: str, changelog: str) -> Kept:
     """The newest state of each shopper."""
     kept = Kept()
     for message in everything(bootstrap, changelog):
-        kept.put(message.key(), message.value(), reach_of_state(message.value()))
+        kept.put(message.key, message.value, reach_of_state(message.value))
     return kept
 
 
@@ -87,10 +103,10 @@ def lists(bootstrap: str) -> Lists:
     """Reads the recommendations topic."""
     found = Lists()
     for message in everything(bootstrap, "recommendations"):
-        key, value = message.key(), message.value()
-        reach, at = reach_of_list(key, value), message.timestamp()[1] / 1000
+        key, value, at = message.key, message.value, message.at
+        reach = reach_of_list(key, value)
         found.kept.put(key, value, reach)
-        found.times[message.partition()].append(at)
+        found.times[message.partition].append(at)
         found.made.setdefault(key, []).append((at, reach))
         if value is not None:
             found.models[orjson.loads(value)["model"]] += 1
@@ -101,7 +117,7 @@ def letters(bootstrap: str) -> list[Source]:
     """Where each dead letter says that it comes from."""
     found = []
     for message in everything(bootstrap, "dead-letters"):
-        told = dict(message.headers())
-        names = (told["weft-topic"], told["weft-partition"], told["weft-offset"])
-        found.append((names[0].decode(), int(names[1]), int(names[2])))
+        told = message.headers
+        place = int(told["weft-partition"]), int(told["weft-offset"])
+        found.append((told["weft-topic"].decode(), *place))
     return found

@@ -18,15 +18,8 @@ from models.training.log import TrainingLog
 from models.training.presets import PRESETS
 from models.training.progress import Silent
 from models.training.questions import Questions, Split
-from models.training.sequence import (
-    SequenceTraining,
-    Titles,
-    counted,
-    item_table,
-    shopper_vectors,
-    train_member,
-    training_key,
-)
+from models.training.sequence import SequenceTraining, counted, train_member, training_key
+from models.training.space import Titles, item_table, shopper_vectors
 
 _PRESET: Final = PRESETS["standard"]
 #: Of the shoppers that could be held out, one in so many at most is.

@@ -23,7 +23,7 @@ from models.sequence import Member
 from models.training.log import TrainingLog
 from models.training.negatives import Places
 from models.training.questions import Questions, gains, hits, ranks
-from models.training.sequence import Titles, evaluate
+from models.training.space import Titles, evaluate
 from models.training.trends import popular_before
 
 #: Weights of the reader that are tried, and shares of the title.

@@ -48,15 +48,13 @@ from models.training.questions import Questions, Split, by_time, gains, hits, la
 from models.training.reader import ReaderConfig
 from models.training.sequence import (
     SequenceTraining,
-    Titles,
     Trained,
     counted,
-    item_table,
     refit_member,
-    shopper_vectors,
     train_member,
     training_key,
 )
+from models.training.space import Space, Titles, shopper_vectors
 
 #: What validates: the log's last tenth (a bundle has no test of its own), or last events.
 SPLITS: Final[Mapping[str, Callable[[TrainingLog], Split]]] = {
@@ -176,20 +174,6 @@ def train(
                     "llm_sha256": weights.fingerprint(request.llm)},
         )  # fmt: skip
     return write_bundle(out, told, fill, say)
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """Every row's vector (1 + n + q, d); ``items`` is the part that can be recommended."""
-
-    table: Tensor
-    items: Tensor
-
-    @classmethod
-    def of(cls, log: TrainingLog, model: SequenceModel | Member) -> Space:
-        """As the model makes them."""
-        table = item_table(log, model, Titles(log))
-        return cls(table, table[: log.items + 1])
 
 
 def prepared(folder: Path, sources: Sources, encoder: TitleEncoder, say: Say) -> TrainingLog:

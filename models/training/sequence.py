@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,20 +22,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from models.sequence import Member, SequenceConfig, SequenceModel
+from models.sequence import Member, SequenceConfig
 from models.training.checkpoint import keep, kept
 from models.training.log import TrainingLog
 from models.training.progress import Progress, Silent
-from models.training.questions import Questions, Split, gains, hits, ranks
-from models.training.windows import Batch, Windows, gathered
+from models.training.questions import Questions, Split, gains, hits
+from models.training.space import Titles, evaluate
+from models.training.windows import Batch, Windows
 
 _log = logging.getLogger("weft.training")
 
 #: Grows when the same settings train another model.
 _RECIPE: Final = 3
-_ROWS: Final = 8192  # rows of the item table made at once
 _COMPONENTS: Final = 20_000  # titles whose principal components are a beginning
-_ASKED: Final = 1024  # questions encoded at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +59,6 @@ class SequenceTraining:
     asked: int = 4000
     seed: int = 0
     pool: str = "all"
-
-
-class Titles:
-    """Title vectors by row: in memory when they are few, from the disk when they are many."""
-
-    def __init__(self, log: TrainingLog, most: int = 200_000) -> None:
-        few = len(log.titles) <= most
-        self._whole = torch.from_numpy(np.asarray(log.titles, np.float32)) if few else None
-        self._mapped = log.titles
-
-    def __call__(self, rows: Tensor) -> Tensor:
-        """(k, t) of rows (k,)."""
-        if self._whole is not None:
-            return self._whole[rows]
-        return torch.from_numpy(self._mapped[rows.numpy()].astype(np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,47 +277,6 @@ def training_key(
     """A name for one training: another log, split or setting has another."""
     told = [_RECIPE, log.summary.fingerprint, split.words, config.to_json(), asdict(how)]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@torch.inference_mode()
-def item_table(log: TrainingLog, model: SequenceModel | Member, titles: Titles) -> Tensor:
-    """Vectors (1 + n + q, d) of every row, row 0 and rows of which nothing is known all zero."""
-    make: Callable[[Tensor, Tensor], Tensor]
-    make = model.mixup if isinstance(model, Member) else model.item_vectors
-    parts = [torch.zeros(1, _dim(model))]
-    for start in range(1, len(log.titles), _ROWS):
-        rows = torch.arange(start, min(start + _ROWS, len(log.titles)))
-        parts.append(make(torch.where(rows <= log.items, rows, 0), titles(rows)))
-    return torch.cat(parts)
-
-
-@torch.inference_mode()
-def shopper_vectors(
-    log: TrainingLog, questions: Questions, model: SequenceModel | Member, table: Tensor
-) -> Tensor:
-    """What each question's shopper looks for (q, d)."""
-    order = np.argsort(questions.ends - questions.starts, kind="stable")
-    out = torch.zeros(len(questions), _dim(model))
-    for at in range(0, len(order), _ASKED):
-        part = order[at : at + _ASKED]
-        rows, kinds, gaps = gathered(
-            log, questions.starts[part], questions.ends[part], model.config.length
-        )
-        out[torch.from_numpy(part)] = model.states(table[rows], kinds, gaps, newest=True)[:, -1]
-    return out
-
-
-def evaluate(
-    log: TrainingLog, questions: Questions, model: SequenceModel | Member, titles: Titles
-) -> NDArray[np.float64]:
-    """Ranks (q,) of the targets among all items."""
-    table = item_table(log, model, titles)
-    wanted = shopper_vectors(log, questions, model, table)
-    return ranks(log, questions, wanted, table[: log.items + 1])
-
-
-def _dim(model: SequenceModel | Member) -> int:
-    return model.config.mixup.out_dim if isinstance(model, Member) else model.config.dim
 
 
 def counted(log: TrainingLog, ends: NDArray[np.int64]) -> NDArray[np.int32]:

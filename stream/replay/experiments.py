@@ -31,8 +31,8 @@ from models.training.presets import PRESETS
 from models.training.questions import Questions, gains, hits
 from models.training.reader import ReaderConfig, train_reader
 from models.training.reader_windows import Prompts
-from models.training.run import Space, retriever_of
-from models.training.sequence import shopper_vectors
+from models.training.run import retriever_of
+from models.training.space import Space, shopper_vectors
 from models.training.trained_reader import TrainedReader, reader_states, states_of
 from stream.replay.contest import Answered, finished
 from stream.replay.lab import Lab, timed

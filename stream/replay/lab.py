@@ -17,12 +17,8 @@ from models.sequence import Member, SequenceConfig, SequenceModel
 from models.training.presets import PRESETS
 from models.training.progress import Progress
 from models.training.questions import Questions, Split
-from models.training.sequence import (
-    SequenceTraining,
-    shopper_vectors,
-    train_member,
-    training_key,
-)
+from models.training.sequence import SequenceTraining, train_member, training_key
+from models.training.space import shopper_vectors
 from stream.replay.answers import Answers
 from stream.replay.asking import learnt
 from stream.replay.contest import Answered

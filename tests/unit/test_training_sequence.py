@@ -8,21 +8,15 @@ import torch
 
 from models.domain import Kind
 from models.mixup import STRATEGIES, MixUpConfig
-from models.sequence import SequenceConfig
+from models.sequence import Member, SequenceConfig
 from models.training import sequence
 from models.training.checkpoint import kept
 from models.training.gate import choose_shares, choose_weight, fused, read_ranks
 from models.training.log import Logged, TrainingLog, prepare
 from models.training.progress import Silent
 from models.training.questions import Questions, gains, hits, last_events, ranks
-from models.training.sequence import (
-    SequenceTraining,
-    Titles,
-    counted,
-    evaluate,
-    refit_member,
-    train_member,
-)
+from models.training.sequence import SequenceTraining, counted, refit_member, train_member
+from models.training.space import Titles, evaluate
 from models.training.windows import Windows, gathered
 from tests.training_log import DAY, PER_COLOUR, START, encode, items, small_log
 
@@ -204,7 +198,7 @@ def test_fused_vectors_score_as_the_weighted_sum_of_cosines() -> None:
 
 def test_the_correction_is_the_log_of_the_chance_to_be_drawn(log: TrainingLog) -> None:
     split = last_events(log)
-    member = sequence.Member(CONFIG, log.items, torch.from_numpy(counted(log, split.ends)))
+    member = Member(CONFIG, log.items, torch.from_numpy(counted(log, split.ends)))
     run = sequence.Run(log, split.ends, split.validation, member, HOW, Silent())
     run.chances = torch.zeros(log.items + 1)
     run.chances[3] = 0.5
