@@ -58,7 +58,7 @@ from models.training.sequence import (
     train_member,
     training_key,
 )
-from models.training.space import Space, Titles, shopper_vectors
+from models.training.space import Space, Titles, fitted, shopper_vectors
 from models.training.trends import popular_before
 from models.vectors import CachedEncoder
 from stream.cli.progress import Bars
@@ -95,7 +95,7 @@ class Bench:
 
     def trained(self, strategy: str, seed: int, how: SequenceTraining, sequence: SequenceConfig
                 ) -> Trained:  # fmt: skip
-        mixup = replace(sequence.mixup, strategy=strategy, title_dim=self.log.summary.title_dim)
+        mixup = fitted(replace(sequence.mixup, strategy=strategy), self.log)
         config, how = replace(sequence, mixup=mixup), replace(how, seed=seed)
         place = self.work / f"member-{training_key(self.log, self.split, config, how)}"
         bar = self.bars(f"{strategy}, seed {seed}")

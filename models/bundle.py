@@ -4,6 +4,7 @@
     sequence.safetensors    the state of ``models.sequence.SequenceModel``
     items.json              item ids, in the order of the ID table's rows 1, 2, …
     items.safetensors       ``counts`` int32 (n,): each item's events while training
+    words.json              the words of titles that have vectors, in the order of their numbers
     reader/                 the LLM history reader's adapter and head, where there is one
 
 Opening runs none of its code and believes nothing that it says: names, lengths, sums and shapes
@@ -34,6 +35,7 @@ __all__ = ["Bundle", "Described", "EncoderFacts", "Manifest", "open_bundle", "wr
 SEQUENCE: Final = "sequence.safetensors"
 ITEMS: Final = "items.json"
 COUNTS: Final = "items.safetensors"
+WORDS: Final = "words.json"
 READER: Final = "reader"
 _NEEDED: Final = (SEQUENCE, ITEMS, COUNTS)
 #: Bytes of a JSON file at most (ids of some ten million items), and of a tensor file's header.
@@ -67,6 +69,12 @@ class Bundle:
     def item_ids(self) -> list[str]:
         """The item of each row of the ID table from 1 on."""
         return list(json.loads((self.path / ITEMS).read_text("utf-8")))
+
+    def words(self) -> list[str]:
+        """The words of titles that have vectors of their own, from number 1 on; maybe none."""
+        if WORDS not in self.manifest.files:
+            return []
+        return list(json.loads((self.path / WORDS).read_text("utf-8")))
 
     def counts(self) -> NDArray[np.int32]:
         """Events of each item while training (n,)."""
@@ -124,6 +132,12 @@ def write_items(folder: Path, ids: Sequence[str], counts: NDArray[np.int32]) -> 
 
     (folder / ITEMS).write_text(json.dumps(list(ids), ensure_ascii=False), "utf-8")
     save_file({"counts": np.ascontiguousarray(counts, dtype=np.int32)}, folder / COUNTS)
+
+
+def write_words(folder: Path, words: Sequence[str]) -> None:
+    """Writes the words of titles that have vectors, if there are any, from number 1 on."""
+    if words:
+        (folder / WORDS).write_text(json.dumps(list(words), ensure_ascii=False), "utf-8")
 
 
 def seal(folder: Path, told: Described) -> Manifest:
@@ -278,14 +292,22 @@ def _check_json(file: Path, name: str) -> None:
 
 
 def _check_items(bundle: Bundle) -> None:
-    ids = json.loads((bundle.path / ITEMS).read_text("utf-8"))
-    if not isinstance(ids, list) or not all(isinstance(i, str) and i for i in ids):
-        raise BundleInvalid(f"{ITEMS} is no list of item ids")
-    if len(set(ids)) != len(ids):
-        raise BundleInvalid(f"{ITEMS} names an item twice")
+    ids = _texts(bundle.path / ITEMS, "item")
+    if WORDS in bundle.manifest.files:
+        _texts(bundle.path / WORDS, "word")
     told = _header(bundle.path / COUNTS).get("counts", {})
     if told.get("dtype") != "I32" or told.get("shape") != [len(ids)]:
         raise BundleInvalid(f"{COUNTS} has no counts of {len(ids)} items")
+
+
+def _texts(file: Path, what: str) -> list[str]:
+    """A file that lists distinct texts, none of them empty."""
+    told = json.loads(file.read_text("utf-8"))
+    if not isinstance(told, list) or not all(isinstance(i, str) and i for i in told):
+        raise BundleInvalid(f"{file.name} is no list of {what}s")
+    if len(set(told)) != len(told):
+        raise BundleInvalid(f"{file.name} names the same {what} twice")
+    return told
 
 
 def _check_reader(bundle: Bundle) -> None:

@@ -16,7 +16,9 @@ strategies are ways to choose the weight, or not to need one.
     score      [sqrt(1 - a) e; sqrt(a) t]: a cosine is then the weighted sum of both sides' cosines
     residual   unit(t + g e), where e begins at nothing: the ID learns what the title cannot say
 
-e and t are unit vectors but in ``residual``, where e is as long as the evidence made it.
+e and t are unit vectors but in ``residual``, where e is as long as the evidence made it. The
+title's side is a small network over the title's vector, and to that the sum of its words' own
+vectors (models/words.py): what a title means, and what it says.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ _ID_DROPOUT: Final = {"concat": 0.25, "residual": 0.1, "gate": 0.1}
 class MixUpConfig:
     """``title_dim``: length of a title vector; ``dim``: d of each side; ``a``: the title's weight.
 
+    ``words``: so many words have vectors of their own, the most at hand while nothing is trained;
     ``hidden`` is the width of the title's network, 0 for a plain linear map. ``zero_shot``: the
     title's side begins as the title vectors' own principal components and learns from there, so
     that a small log does not have to find out anew what titles are alike.
@@ -56,6 +59,7 @@ class MixUpConfig:
     hidden: int = 256
     a: float = 0.5
     zero_shot: bool = False
+    words: int = 0
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -86,7 +90,7 @@ class MixUp(nn.Module):
             # sparse: a step's gradient is that of its own items, whatever the catalogue's size
             self.ids = nn.Embedding(items + 1, d, sparse=True)
             nn.init.normal_(self.ids.weight, std=0.0 if config.strategy == "residual" else 0.02)
-        self.title = _TitleNetwork(config) if config.strategy != "id" else None
+        self.title = _TitleSide(config) if config.strategy != "id" else None
         self.gate = nn.Sequential(nn.Linear(2 * d + 1, 32), nn.GELU(), nn.Linear(32, 1))
         self.concat = nn.Linear(2 * d, d)
         if config.strategy != "gate":
@@ -110,15 +114,22 @@ class MixUp(nn.Module):
             self.title.straight.weight.zero_()
             self.title.straight.weight[: len(some)] = some
 
-    def forward(self, rows: Tensor, titles: Tensor) -> Tensor:
+    @torch.no_grad()
+    def weigh(self, words: Tensor) -> None:
+        """Sets how much each word of a title counts, (words,) from number 1 on; else all alike."""
+        if self.title is not None and self.title.words is not None:
+            self.title.weights[1:] = words[: len(self.title.weights) - 1]
+
+    def forward(self, rows: Tensor, titles: Tensor, words: Tensor | None = None) -> Tensor:
         """Unit vectors (k, out_dim) of ``rows`` (k,), whose title vectors are ``titles`` (k, t).
 
-        Where neither side is known (no trained ID, an all-zero title) the vector is zero.
+        ``words`` (k, w) are the numbers of the titles' words, 0 for none. Where neither side is
+        known (no trained ID, an all-zero title) the vector is zero.
         """
         strategy = self.config.strategy
         t = None
         if self.title is not None:
-            t = F.normalize(self.title(titles).float(), dim=-1) * _present(titles)
+            t = F.normalize(self.title(titles, words).float(), dim=-1) * _present(titles)
         if self.ids is None:
             assert t is not None
             return t
@@ -162,8 +173,10 @@ class MixUp(nn.Module):
         return self.shares[torch.bucketize(count, least, right=True)]
 
 
-class _TitleNetwork(nn.Module):
-    """Title vectors (k, t) to (k, d)."""
+class _TitleSide(nn.Module):
+    """Title vectors (k, t) and the numbers of their words (k, w) to (k, d)."""
+
+    weights: Tensor
 
     def __init__(self, config: MixUpConfig) -> None:
         super().__init__()
@@ -175,9 +188,20 @@ class _TitleNetwork(nn.Module):
         if config.zero_shot and last is not None:
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
+        self.words: nn.EmbeddingBag | None = None
+        if config.words:
+            # sparse, as the IDs are; a word that nothing has trained says nothing
+            self.words = nn.EmbeddingBag(
+                config.words + 1, d, mode="sum", sparse=True, padding_idx=0
+            )
+            nn.init.zeros_(self.words.weight)
+            self.register_buffer("weights", torch.ones(config.words + 1))
 
-    def forward(self, titles: Tensor) -> Tensor:
+    def forward(self, titles: Tensor, words: Tensor | None = None) -> Tensor:
         ways: list[Tensor] = [way(titles) for way in (self.straight, self.bent) if way is not None]
+        if self.words is not None and words is not None:
+            weights = F.normalize(self.weights[words] * (words > 0), dim=-1)
+            ways.append(self.words(words, per_sample_weights=weights))
         return torch.stack(ways).sum(0)
 
 

@@ -179,12 +179,15 @@ class SequenceModel(nn.Module):
         self.config = config
         self.members = nn.ModuleList(Member(config, items, counts) for _ in range(config.members))
 
-    def item_vectors(self, rows: Tensor, titles: Tensor) -> Tensor:
-        """Unit (k, d) of ``rows`` (k,) with title vectors ``titles`` (k, t).
+    def item_vectors(self, rows: Tensor, titles: Tensor, words: Tensor | None = None) -> Tensor:
+        """Unit (k, d) of ``rows`` (k,) with title vectors ``titles`` (k, t) and ``words`` (k, w).
 
         Row 0 is an item without a trained ID. Zero where nothing is known of the item.
         """
-        sides = [member.mixup(rows, titles) for member in self.members]  # type: ignore[operator]
+        sides = [
+            member.mixup(rows, titles, words)  # type: ignore[operator]
+            for member in self.members
+        ]
         return F.normalize(torch.cat(sides, dim=-1), dim=-1)
 
     def shopper_vectors(self, inputs: Tensor, kinds: Tensor, gaps: Tensor) -> Tensor:

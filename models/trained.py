@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.bundle import SEQUENCE, Bundle, invalid
+from models.bundle import SEQUENCE, WORDS, Bundle, invalid
 from models.domain import History, Item, Kind
 from models.ports import FloatArray, TitleEncoder
 from models.queries import QueryVectors
@@ -30,6 +30,7 @@ from models.sequence import (
     SequenceModel,
     gap_buckets,
 )
+from models.words import Vocabulary
 
 _KINDS: Final = {Kind.CLICK: CLICK, Kind.PURCHASE: PURCHASE, Kind.SEARCH: SEARCH}
 #: Items mixed, and shoppers read, at once.
@@ -54,7 +55,8 @@ class TrainedSpace:
         self.label = bundle.label
         self._encoder = encoder
         ids = bundle.item_ids()
-        self._model = _loaded(bundle, len(ids), encoder.dim)
+        self._words = Vocabulary(bundle.words())
+        self._model = _loaded(bundle, len(ids), encoder.dim, len(self._words))
         self._rows = {item_id: row for row, item_id in enumerate(ids, 1)}
         self.dim = self._model.config.dim
         self._queries = QueryVectors(_TitleSide(self))
@@ -72,7 +74,7 @@ class TrainedSpace:
         nothing = np.zeros(self._encoder.dim, dtype=np.float32)
         titles = np.stack([known.get(item.text, nothing) for item in items])
         rows = np.array([self._rows.get(item.item_id, 0) for item in items], dtype=np.int64)
-        mixed = self._mixed(rows, titles)
+        mixed = self._mixed(rows, titles, [item.text for item in items])
         return [vector if vector.any() else None for vector in mixed]
 
     def query_vectors(self, queries: Sequence[str]) -> dict[str, FloatArray]:
@@ -98,21 +100,31 @@ class TrainedSpace:
 
     def title_side(self, texts: Sequence[str]) -> FloatArray:
         """The vectors (k, d) of texts as of items without a trained ID."""
-        return self._mixed(np.zeros(len(texts), dtype=np.int64), self._encoder.encode(texts))
+        rows = np.zeros(len(texts), dtype=np.int64)
+        return self._mixed(rows, self._encoder.encode(texts), texts)
 
     def _try_out(self) -> None:
         titles = np.eye(1, self._encoder.dim, dtype=np.float32)
-        (vector,) = self._mixed(np.zeros(1, dtype=np.int64), titles)
+        (vector,) = self._mixed(np.zeros(1, dtype=np.int64), titles, [""])
         self._looked_for([[(vector, CLICK, 0)]])
 
-    def _mixed(self, rows: NDArray[np.int64], titles: FloatArray) -> FloatArray:
-        """Unit (k, d) of ``rows`` (k,) with ``titles`` (k, t); zeros where nothing is known."""
+    def _mixed(
+        self, rows: NDArray[np.int64], titles: FloatArray, texts: Sequence[str]
+    ) -> FloatArray:
+        """Unit (k, d) of ``rows`` (k,) whose ``texts`` have the vectors ``titles`` (k, t).
+
+        Zeros where nothing is known.
+        """
         parts = []
         with torch.inference_mode():
             for start in range(0, len(rows), _ITEMS):
                 some = slice(start, start + _ITEMS)
-                titled = torch.from_numpy(np.ascontiguousarray(titles[some], dtype=np.float32))
-                parts.append(self._model.item_vectors(torch.from_numpy(rows[some]), titled).numpy())
+                told = (
+                    rows[some],
+                    np.ascontiguousarray(titles[some], dtype=np.float32),
+                    self._words.numbers(texts[some]),
+                )
+                parts.append(self._model.item_vectors(*map(torch.from_numpy, told)).numpy())
         return np.concatenate(parts) if parts else np.zeros((0, self.dim), dtype=np.float32)
 
     def _looked_for(self, read: Sequence[Sequence[_Step]]) -> FloatArray:
@@ -162,7 +174,7 @@ def _steps(
     return known
 
 
-def _loaded(bundle: Bundle, items: int, title_dim: int) -> SequenceModel:
+def _loaded(bundle: Bundle, items: int, title_dim: int, words: int) -> SequenceModel:
     """The model with the bundle's weights; no more memory is reserved than the file's own length.
 
     (A model on torch's meta device would reserve none, and import 900 modules: 5 to 15 seconds.)
@@ -179,7 +191,7 @@ def _loaded(bundle: Bundle, items: int, title_dim: int) -> SequenceModel:
         model = SequenceModel(config, items)
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         raise invalid(bundle.path, f"its space is no model of this release ({error})") from error
-    _check_fit(bundle, config, model, title_dim)
+    _check_fit(bundle, config, model, title_dim, words)
     state = load_file(bundle.path / SEQUENCE)
     if not all(bool(torch.isfinite(value.float()).all()) for value in state.values()):
         raise invalid(bundle.path, f"{SEQUENCE} holds numbers that are not finite")
@@ -192,7 +204,7 @@ def _least_numbers(config: SequenceConfig, items: int) -> int:
     mixup, d = config.mixup, config.mixup.out_dim
     table = 0 if mixup.strategy == "title" else items * mixup.dim
     titles = 0 if mixup.strategy == "id" else mixup.title_dim * (mixup.hidden or mixup.dim)
-    titles += mixup.hidden * mixup.dim
+    titles += (mixup.hidden + mixup.words) * mixup.dim
     return config.members * (config.layers * 12 * d * d + config.length * d + table + titles)
 
 
@@ -202,7 +214,7 @@ def _typed(value: Tensor) -> Tensor:
 
 
 def _check_fit(
-    bundle: Bundle, config: SequenceConfig, model: SequenceModel, title_dim: int
+    bundle: Bundle, config: SequenceConfig, model: SequenceModel, title_dim: int, words: int
 ) -> None:
     reasons: list[str] = []
     if config.dim != bundle.manifest.dim:
@@ -211,6 +223,8 @@ def _check_fit(
         reasons.append("its strategy is told in two ways")
     if config.mixup.title_dim != title_dim:
         reasons.append(f"it reads titles of {config.mixup.title_dim} numbers, not {title_dim}")
+    if config.mixup.words != words:
+        reasons.append(f"it knows {config.mixup.words} words, and {WORDS} has {words}")
     there = bundle.shapes()
     wanted: dict[str, Any] = {n: tuple(v.shape) for n, v in model.state_dict().items()}
     for name in sorted({*there, *wanted}):

@@ -10,7 +10,15 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from models.bundle import SEQUENCE, Described, EncoderFacts, Manifest, write_bundle, write_items
+from models.bundle import (
+    SEQUENCE,
+    Described,
+    EncoderFacts,
+    Manifest,
+    write_bundle,
+    write_items,
+    write_words,
+)
 from models.mixup import MixUpConfig
 from models.ports import TitleEncoder
 from models.sequence import SequenceConfig, SequenceModel
@@ -45,19 +53,26 @@ def write(
     seed: int = 0,
     name: str = "tiny",
     counts: Sequence[int] | None = None,
+    words: Sequence[str] = (),
     **changed: object,
 ) -> Manifest:
     """A bundle at ``out``; ``changed`` are fields of its description."""
-    mixup = MixUpConfig(strategy=strategy, title_dim=encoder.dim, dim=dim, hidden=0)
+    mixup = MixUpConfig(
+        strategy=strategy, title_dim=encoder.dim, dim=dim, hidden=0, words=len(words)
+    )
     config = SequenceConfig(mixup=mixup, layers=1, heads=2, length=8)
     told = np.array([5] * len(ids) if counts is None else counts, dtype=np.int32)
     torch.manual_seed(seed)
     model = SequenceModel(config, len(ids), torch.from_numpy(np.concatenate([[0], told])))
     torch.nn.init.normal_(model.members[0].gaps.weight)  # type: ignore[union-attr, arg-type]
 
+    if words:
+        torch.nn.init.normal_(model.members[0].mixup.title.words.weight[1:])  # type: ignore[union-attr]
+
     def fill(folder: Path) -> None:
         save_file(model.state_dict(), folder / SEQUENCE)
         write_items(folder, ids, told)
+        write_words(folder, words)
 
     about = replace(described(encoder, config, name), **changed)  # type: ignore[arg-type]
     return write_bundle(out, about, fill, lambda _words: None)

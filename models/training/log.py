@@ -9,6 +9,7 @@ memory-mapped, so that memory holds the catalogue's ids and one part of the shop
     kinds    (events,) uint8         1 click, 2 purchase, 3 search (models/sequence.py)
     ts       (events,) int64         epoch ms
     titles   (1 + n + q, t) float16  vectors of the texts; row 0, and what has no text, all zero
+    words    (1 + n + q, w) int32    the texts' words by their numbers in ``vocabulary``, then 0
     counts   (n + 1,) int32          events of each item in the whole log
 
 A click or purchase with a query becomes a search followed by itself, unless the shopper's event
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 from models.domain import Item, Kind
 from models.errors import InvalidFile
 from models.ports import FloatArray
+from models.words import LENGTH, Vocabulary
 
 #: Shoppers are grouped part by part: a part of the events is held in memory at once.
 _PARTS: Final = 64
@@ -45,7 +47,7 @@ _LED: Final = 4  # a search that stands for the query of the click after it; onl
 _RAW: Final = np.dtype([("user", "<u8"), ("row", "<i4"), ("kind", "u1"), ("ts", "<i8")])
 
 #: Grows when the arrays change: a folder of another format is made anew.
-FORMAT: Final = 2
+FORMAT: Final = 3
 
 Encode = Callable[[list[str]], FloatArray]
 
@@ -87,6 +89,7 @@ class TrainingLog:
         self.kinds: NDArray[np.uint8] = _mapped(folder / "kinds.npy")
         self.ts: NDArray[np.int64] = _mapped(folder / "ts.npy")
         self.titles: NDArray[np.float16] = _mapped(folder / "titles.npy")
+        self.words: NDArray[np.int32] = _mapped(folder / "words.npy")
         self.users: NDArray[np.uint64] = np.load(folder / "users.npy")
         self.counts: NDArray[np.int32] = np.load(folder / "counts.npy")
         self._ends: NDArray[np.int64] = np.load(folder / "text_ends.npy")
@@ -101,6 +104,12 @@ class TrainingLog:
     def shoppers(self) -> int:
         """How many shoppers have an event."""
         return self.summary.shoppers
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The words that titles are made of, the most common first."""
+        told = json.loads((self.folder / "vocabulary.json").read_text("utf-8"))
+        return Vocabulary(told["words"], told["weights"])
 
     @cached_property
     def item_ids(self) -> list[str]:
@@ -144,6 +153,10 @@ def prepare(
             ends.append(ends[-1] + texts.write(_json(query)))
         encoded += grouping.queries
     np.save(folder / "text_ends.npy", np.array(ends, dtype=np.int64))
+    vocabulary = Vocabulary.of(encoded[: len(rows)])
+    known = {"words": vocabulary.words, "weights": vocabulary.weights}
+    (folder / "vocabulary.json").write_text(json.dumps(known), "utf-8")
+    _number_all(folder / "words.npy", encoded, vocabulary)
     title_dim = _encode_all(folder / "titles.npy", encoded, encode)
     counts, shoppers, events_kept, first, last = grouping.finish()
     np.save(folder / "counts.npy", counts)
@@ -288,6 +301,15 @@ def _encode_all(file: Path, texts: list[str], encode: Encode) -> int:
         out = _new(file, np.float16, (1 + len(texts), 1))
     out.flush()
     return int(out.shape[1])
+
+
+def _number_all(file: Path, texts: list[str], vocabulary: Vocabulary) -> None:
+    """The words (1 + texts, w) of all texts."""
+    out = _new(file, np.int32, (1 + len(texts), LENGTH))
+    for start in range(0, len(texts), _ENCODE):
+        numbers = vocabulary.numbers(texts[start : start + _ENCODE])
+        out[1 + start : 1 + start + len(numbers)] = numbers
+    out.flush()
 
 
 def _told(item: Item) -> dict[str, Any]:

@@ -9,6 +9,10 @@ from models.mixup import MixUpConfig
 from models.sequence import SequenceConfig
 from models.training.reader import ReaderConfig
 from models.training.sequence import SequenceTraining
+from models.words import MOST
+
+_MIXUP: Final = MixUpConfig(words=MOST)
+_FROM_TITLES: Final = MixUpConfig("residual", zero_shot=True, words=MOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class Preset:
     """
 
     name: str
-    sequence: SequenceConfig = field(default_factory=SequenceConfig)
+    sequence: SequenceConfig = field(default_factory=lambda: SequenceConfig(_MIXUP))
     training: SequenceTraining = field(default_factory=SequenceTraining)
     reader: ReaderConfig = field(default_factory=ReaderConfig)
     asked: int = 4000
@@ -47,7 +51,7 @@ PRESETS: Final = {
     # tens of thousands of events, or a shelf that turns over: begin as zero-shot, small steps
     "small": Preset(
         "small",
-        sequence=SequenceConfig(MixUpConfig("residual", zero_shot=True), dropout=0.3),
+        sequence=SequenceConfig(_FROM_TITLES, dropout=0.3),
         training=SequenceTraining(
             epochs=8, batch=32, negatives=1024, every=1, patience=8, pool="seen", asked=10_000
         ),
@@ -55,14 +59,14 @@ PRESETS: Final = {
     ),
     "best": Preset(
         "best",
-        sequence=SequenceConfig(mixup=MixUpConfig(), members=3),
+        sequence=SequenceConfig(_MIXUP, members=3),
         training=SequenceTraining(epochs=16),
         reader=ReaderConfig(correction=1.0, epochs=2),
     ),
     # what `make demo-bundle` trains on the sample shop's own log: small, and quick to load
     "demo": Preset(
         "demo",
-        sequence=SequenceConfig(mixup=MixUpConfig("residual", zero_shot=True)),
+        sequence=SequenceConfig(_FROM_TITLES),
         training=SequenceTraining(epochs=10, batch=64),
         reader=ReaderConfig(rank=8, layers=_LAYERS, correction=1.0, max_tokens=100_000),
         asked_llm=2500,

@@ -31,6 +31,7 @@ from models.bundle import (
     Manifest,
     write_bundle,
     write_items,
+    write_words,
 )
 from models.domain import Item
 from models.errors import InvalidFile
@@ -54,7 +55,7 @@ from models.training.sequence import (
     train_member,
     training_key,
 )
-from models.training.space import Space, Titles, shopper_vectors
+from models.training.space import Space, Titles, fitted, shopper_vectors
 
 #: What validates: the log's last tenth (a bundle has no test of its own), or last events.
 SPLITS: Final[Mapping[str, Callable[[TrainingLog], Split]]] = {
@@ -160,6 +161,7 @@ def train(
         state = {n: v.detach().contiguous() for n, v in model.state_dict().items()}
         save_file(_halved(state, request.preset.halves), folder / SEQUENCE)
         write_items(folder, log.item_ids, counted(log, ends)[1:])
+        write_words(folder, log.vocabulary.words[: model.config.mixup.words])
         if tuned is not None:
             tuned.save(folder / READER)
             (folder / READER / "README.md").unlink(missing_ok=True)
@@ -195,10 +197,8 @@ def sequence_model(
     request: Request, log: TrainingLog, split: Split, work: Path, bar: Bars
 ) -> tuple[list[Trained], list[Mapping[str, float]]]:
     """All members, trained with seeds of their own, and each class's share of the title."""
-    config = replace(
-        request.preset.sequence,
-        mixup=replace(request.preset.sequence.mixup, title_dim=log.summary.title_dim),
-    )
+    sequence = request.preset.sequence
+    config = replace(sequence, mixup=fitted(sequence.mixup, log))
     found: list[Trained] = []
     shares: list[Mapping[str, float]] = []
     for number in range(config.members):

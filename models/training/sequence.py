@@ -33,7 +33,9 @@ from models.training.windows import Batch, Windows
 _log = logging.getLogger("weft.training")
 
 #: Grows when the same settings train another model.
-_RECIPE: Final = 3
+_RECIPE: Final = 4
+#: Parameters of which a step moves its own rows alone.
+_SPARSE: Final = ("mixup.ids.weight", "mixup.title.words.weight")
 _COMPONENTS: Final = 20_000  # titles whose principal components are a beginning
 
 
@@ -126,6 +128,7 @@ def _untrained(
 ) -> Member:
     torch.manual_seed(how.seed)
     member = Member(config, log.items, torch.from_numpy(counted(log, ends)))
+    member.mixup.weigh(torch.tensor(log.vocabulary.weights))
     if config.mixup.zero_shot:
         some = np.random.default_rng(how.seed).permutation(len(log.titles))[:_COMPONENTS]
         member.mixup.begin_with(torch.from_numpy(log.titles[np.sort(some)].astype(np.float32)))
@@ -148,8 +151,9 @@ class Run:
         self.validation = validation
         self.windows = Windows(log, ends, member.config.length)
         self.titles = Titles(log)
-        sparse = [p for n, p in member.named_parameters() if n == "mixup.ids.weight"]
-        dense = [p for n, p in member.named_parameters() if n != "mixup.ids.weight"]
+        named = dict(member.named_parameters())
+        sparse = [named.pop(name) for name in _SPARSE if name in named]
+        dense = list(named.values())
         self.optimisers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(dense, lr=how.lr, weight_decay=how.weight_decay)
         ]
@@ -214,10 +218,10 @@ class Run:
         rows = torch.unique(torch.cat([*(part.rows.flatten() for part in parts), candidates]))
         with torch.autocast("cpu", dtype=torch.bfloat16):
             known = torch.where(rows <= self.log.items, rows, 0)  # a query is its text alone
-            table = self.member.mixup(known, self.titles(rows)) * (rows > 0)[:, None]
+            table = self.member.mixup(known, *self.titles(rows)) * (rows > 0)[:, None]
             states = torch.cat([self._states(part, rows, table) for part in parts])
             if self.member.config.mixup.strategy == "beta":  # other weights on the other side
-                table = self.member.mixup(known, self.titles(rows))
+                table = self.member.mixup(known, *self.titles(rows))
             chosen = F.embedding(torch.searchsorted(rows, candidates), table)
             logits = (states / self.member.config.temperature) @ chosen.T
         logits = logits.float()

@@ -6,7 +6,7 @@ Row 0 stands for no item; rows beyond the items are queries, which are never rec
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.mixup import MixUpConfig
 from models.sequence import Member, SequenceModel
 from models.training.log import TrainingLog
 from models.training.questions import Questions, ranks
@@ -24,18 +25,24 @@ _ASKED: Final = 1024  # questions encoded at once
 
 
 class Titles:
-    """Title vectors by row: in memory when they are few, from the disk when they are many."""
+    """What titles say, by row: in memory when they are few, from the disk when they are many."""
 
     def __init__(self, log: TrainingLog, most: int = 200_000) -> None:
         few = len(log.titles) <= most
-        self._whole = torch.from_numpy(np.asarray(log.titles, np.float32)) if few else None
-        self._mapped = log.titles
+        self._vectors = np.asarray(log.titles, np.float32) if few else log.titles
+        self._words = np.asarray(log.words) if few else log.words
 
-    def __call__(self, rows: Tensor) -> Tensor:
-        """(k, t) of rows (k,)."""
-        if self._whole is not None:
-            return self._whole[rows]
-        return torch.from_numpy(self._mapped[rows.numpy()].astype(np.float32))
+    def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors (k, t) and the numbers of the words (k, w) of rows (k,)."""
+        some = rows.numpy()
+        vectors = self._vectors[some].astype(np.float32, copy=False)
+        return torch.from_numpy(vectors), torch.from_numpy(self._words[some])
+
+
+def fitted(config: MixUpConfig, log: TrainingLog) -> MixUpConfig:
+    """The mix-up for the log's titles: their vectors' length, and no more words than they have."""
+    words = 0 if config.strategy == "id" else min(config.words, len(log.vocabulary))
+    return replace(config, title_dim=log.summary.title_dim, words=words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +62,12 @@ class Space:
 @torch.inference_mode()
 def item_table(log: TrainingLog, model: SequenceModel | Member, titles: Titles) -> Tensor:
     """Vectors (1 + n + q, d) of every row, row 0 and rows of which nothing is known all zero."""
-    make: Callable[[Tensor, Tensor], Tensor]
+    make: Callable[[Tensor, Tensor, Tensor], Tensor]
     make = model.mixup if isinstance(model, Member) else model.item_vectors
     parts = [torch.zeros(1, _dim(model))]
     for start in range(1, len(log.titles), _ROWS):
         rows = torch.arange(start, min(start + _ROWS, len(log.titles)))
-        parts.append(make(torch.where(rows <= log.items, rows, 0), titles(rows)))
+        parts.append(make(torch.where(rows <= log.items, rows, 0), *titles(rows)))
     return torch.cat(parts)
 
 

@@ -207,7 +207,7 @@ def _told(manifest: Manifest) -> list[str]:
         ("space", f"{manifest.dim} dimensions, mix-up by {told.space['strategy']}"),
         ("", _plain(rest)),
         ("mix", _plain(told.mix) or "the same for all items"),
-        ("reader", _plain(told.reader) if told.reader else "none: the LLM is not asked"),
+        ("LLM", _plain(told.reader) if told.reader else "none: the LLM is not asked"),
         ("gate", _plain(told.gate)),
         ("data", _plain(told.data)),
         ("split", _plain(told.split)),
@@ -231,9 +231,10 @@ def _measured(value: dict[str, float]) -> str:
 
 
 def _plain(told: Any) -> str:
-    """Nested values in one line, without JSON's quotes."""
+    """Nested values in one line, without JSON's quotes; empty ones are left out."""
     if isinstance(told, dict):
-        return ", ".join(f"{key} {_plain(value)}" for key, value in told.items())
+        words = ((key, _plain(value)) for key, value in told.items())
+        return ", ".join(f"{key} {word}" for key, word in words if word)
     if isinstance(told, list):
         return " ".join(map(_plain, told))
     return str(told)

@@ -18,7 +18,7 @@ from models.training.presets import PRESETS
 from models.training.progress import Progress
 from models.training.questions import Questions, Split
 from models.training.sequence import SequenceTraining, train_member, training_key
-from models.training.space import shopper_vectors
+from models.training.space import fitted, shopper_vectors
 from stream.replay.answers import Answers
 from stream.replay.asking import learnt
 from stream.replay.contest import Answered
@@ -63,7 +63,7 @@ class Lab:
         """A trained member, made once."""
         preset = PRESETS["standard"]
         log = self.prepared.log
-        mixup = replace(preset.sequence.mixup, strategy=strategy, title_dim=log.summary.title_dim)
+        mixup = fitted(replace(preset.sequence.mixup, strategy=strategy), log)
         config: SequenceConfig = replace(preset.sequence, mixup=mixup)
         how: SequenceTraining = replace(
             preset.training, epochs=self.budget.epochs, seed=self.request.seed

@@ -99,7 +99,7 @@ def test_a_bundle_appears_whole_or_not_at_all(tmp_path: Path, path: Path) -> Non
 def test_a_bundle_that_would_be_refused_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(BundleInvalid, match="from 0 to 1"):
         tiny_bundle.write(tmp_path / "x", ENCODER, gate={"weight": 2})
-    with pytest.raises(BundleInvalid, match="names an item twice"):
+    with pytest.raises(BundleInvalid, match="names the same item twice"):
         tiny_bundle.write(tmp_path / "x", ENCODER, ids=["i1", "i1"])
     assert not (tmp_path / "x").exists()
 
@@ -272,6 +272,29 @@ def test_other_shapes_than_the_models_are_refused(path: Path, numbers: int, word
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('["red"]', "it knows 0 words, and words.json has 1"),
+        ('["red", "red"]', "words.json names the same word twice"),
+        ('{"red": 1}', "words.json is no list of words"),
+    ],
+)
+def test_words_that_are_not_the_models_are_refused(path: Path, text: str, words: str) -> None:
+    (path / "words.json").write_text(text)
+    reseal(path)
+    with pytest.raises(BundleInvalid, match=words):
+        TrainedSpace(open_bundle(path), ENCODER)
+
+
+def test_a_bundle_without_the_words_that_its_model_knows_is_refused(tmp_path: Path) -> None:
+    tiny_bundle.write(tmp_path / "tiny", ENCODER, words=["linen", "red"])
+    (tmp_path / "tiny" / "words.json").unlink()
+    reseal(tmp_path / "tiny")
+    with pytest.raises(BundleInvalid, match=r"knows 2 words, and words\.json has 0"):
+        TrainedSpace(open_bundle(tmp_path / "tiny"), ENCODER)
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"layers": 65_000},
@@ -282,6 +305,7 @@ def test_other_shapes_than_the_models_are_refused(path: Path, numbers: int, word
         {"unheard": 1},
         {"mixup": {"strategy": "average", "title_dim": 24, "dim": 10**12, "hidden": 0}},
         {"mixup": {"strategy": "nonsense", "title_dim": 24, "dim": 16, "hidden": 0}},
+        {"mixup": {"strategy": "average", "title_dim": 24, "dim": 16, "words": 10**12}},
         {"mixup": None},
     ],
 )

@@ -35,6 +35,23 @@ def test_an_item_without_a_trained_id_is_its_titles_side_alone(strategy: str) ->
     assert torch.allclose(without_row, side, atol=1e-6)
 
 
+@pytest.mark.parametrize("strategy", [s for s in STRATEGIES if s != "id"])
+def test_words_tell_titles_apart_that_the_encoder_does_not(strategy: str) -> None:
+    torch.manual_seed(0)
+    mix = MixUp(MixUpConfig(strategy, title_dim=4, dim=6, hidden=5, words=3), 3).eval()
+    rows, titles = torch.zeros(4, dtype=torch.long), TITLED[[0, 0, 0, 0]]
+    words = torch.tensor([[1, 2], [1, 3], [2, 1], [0, 0]])
+    plain = mix(rows, titles)
+    assert torch.equal(mix(rows, titles, words), plain)  # nothing is learnt of them yet
+    torch.nn.init.normal_(mix.title.words.weight[1:])  # type: ignore[union-attr]
+    mix.weigh(torch.tensor([1.0, 2.0, 3.0]))
+    red_dress, red_coat, dress_red, bare = mix(rows, titles, words)
+    assert not torch.allclose(red_dress, red_coat, atol=1e-3)
+    assert torch.allclose(red_dress, dress_red, atol=1e-6)  # their order says nothing
+    assert torch.allclose(bare, plain[0], atol=1e-6)
+    assert not torch.allclose(red_dress, bare, atol=1e-3)
+
+
 def test_concat_gives_an_item_without_a_trained_id_one_vector_whatever_its_row() -> None:
     mix = mixer("concat", [0, 0, 0, 7])
     first, second, none = mix(torch.tensor([1, 2, 0]), TITLED[[0, 0, 0]])

@@ -67,6 +67,18 @@ def test_a_new_item_is_its_titles_side_at_once_and_so_is_what_is_typed(
     assert not np.allclose(new, one(space, item("i1")), atol=1e-3)
 
 
+def test_a_new_items_words_count_at_once(tmp_path: Path) -> None:
+    tiny_bundle.write(tmp_path / "tiny", ENCODER, words=["linen", "red"])
+    space = TrainedSpace(open_bundle(tmp_path / "tiny"), ENCODER)
+    tiny_bundle.write(tmp_path / "wordless", ENCODER)
+    wordless = TrainedSpace(open_bundle(tmp_path / "wordless"), ENCODER)
+    known, unknown = item("new", "a red hat"), item("new", "a big hat")
+    assert one(space, unknown) == pytest.approx(one(wordless, unknown), abs=1e-6)
+    assert not np.allclose(one(space, known), one(wordless, known), atol=1e-3)
+    typed = space.query_vectors(["a red hat"])["a red hat"]
+    assert one(space, known) == pytest.approx(typed, abs=1e-6)
+
+
 def test_an_item_without_a_text_lives_on_its_id_alone(space: TrainedSpace) -> None:
     bare, unknown = space.item_vectors([item("i1", ""), item("i9", "")])
     assert bare is not None

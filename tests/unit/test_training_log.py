@@ -74,6 +74,14 @@ def test_an_item_keeps_what_a_prompt_may_say_and_an_empty_title_has_no_vector(
     assert not log.titles[0].any()
 
 
+def test_titles_and_queries_are_kept_by_their_words(tmp_path: Path) -> None:
+    told = [Logged("u", 1, Kind.SEARCH, query="blue shoe"), Logged("u", 2, Kind.CLICK, "a")]
+    shelf = [Item("a", "Red shoe", 0), Item("b", "blue coat", 0), Item("c", "Blue shoe, red", 0)]
+    log = prepare(tmp_path, shelf, told, encode)
+    assert log.vocabulary.words == ("blue", "red", "shoe")
+    assert [row[row > 0].tolist() for row in log.words] == [[], [2, 3], [1], [1, 3, 2], [1, 3]]
+
+
 def test_events_of_unknown_items_are_left_out_and_counted(tmp_path: Path) -> None:
     told = [Logged("u", 1, Kind.CLICK, "gone"), Logged("u", 2, Kind.CLICK, "a")]
     log = prepare(tmp_path, SHOES, told, encode)
