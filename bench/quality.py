@@ -95,7 +95,9 @@ class Bench:
 
     def trained(self, strategy: str, seed: int, how: SequenceTraining, sequence: SequenceConfig
                 ) -> Trained:  # fmt: skip
-        mixup = fitted(replace(sequence.mixup, strategy=strategy), self.log)
+        name, _, words = strategy.partition("+")
+        few = sequence.mixup.words if words else 0
+        mixup = fitted(replace(sequence.mixup, strategy=name, words=few), self.log)
         config, how = replace(sequence, mixup=mixup), replace(how, seed=seed)
         place = self.work / f"member-{training_key(self.log, self.split, config, how)}"
         bar = self.bars(f"{strategy}, seed {seed}")
@@ -108,7 +110,8 @@ class Bench:
         config, how = trained.member.config, replace(how, seed=seed)
         key = training_key(self.log, self.split, config, how)
         place = self.work / f"refit-{key}-{trained.epochs}"
-        bar = self.bars(f"{config.mixup.strategy}, seed {seed}, refit")
+        words = "+words" if config.mixup.words else ""
+        bar = self.bars(f"{config.mixup.strategy}{words}, seed {seed}, refit")
         return refit_member(self.log, self.split.known, trained, how, place, bar)
 
     def ranked(self, model: Member | SequenceModel, questions: Questions) -> Values:
@@ -162,7 +165,9 @@ def zero_shot(bench: Bench, questions: Questions, trend: float) -> Values:
 
 def named(strategy: str, seeds: int = 1) -> str:
     """A strategy's row; of more ``seeds`` searched as one."""
-    name = {"id": "ID only", "title": "title only"}.get(strategy, f"mix-up, {strategy}")
+    way, _, words = strategy.partition("+")
+    name = {"id": "ID only", "title": "title only"}.get(way, f"mix-up, {way}")
+    name += " + words" if words else ""
     return name if seeds == 1 else f"{name}, {seeds} seeds as one"
 
 
@@ -191,7 +196,7 @@ def ladder(bench: Bench, strategies: Sequence[str], seeds: int, how: SequenceTra
         looked = [float(gains(bench.ranked(m, validation)).mean()) for m in members]
         found = np.stack([bench.ranked(m, test) for m in members])
         rows.append(Row(name, found, float(np.mean(looked))))
-        if strategy in ("average", "beta", "score"):
+        if strategy.partition("+")[0] in ("average", "beta", "score"):
             sample = validation.sample(4000, 1)
             for member in members:
                 shares = gate.choose_shares(bench.log, sample, member, Titles(bench.log))
@@ -353,7 +358,11 @@ def short(value: float) -> str:
 def beauty(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
     preset = PRESETS["standard"]
     found = ladder(
-        bench, args.strategies or ["id", "average"], args.seeds, preset.training, preset.sequence
+        bench,
+        args.strategies or ["id", "average", "average+words"],
+        args.seeds,
+        preset.training,
+        preset.sequence,
     )
     test = bench.split.test
     lines = []
@@ -378,7 +387,7 @@ def again(bench: Bench, args: argparse.Namespace, first: Ladder, preset: Preset
 
 def shelf(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
     """A shelf that turns over: all targets, cold ones and warm ones apart."""
-    strategies = args.strategies or ["id", "title", "residual"]
+    strategies = args.strategies or ["id", "title", "title+words", "residual+words"]
     preset = PRESETS["small"]
     first = ladder(bench, strategies, args.seeds, preset.training, preset.sequence)
     lines = sliced(bench, first.rows, "", counted(bench.log, bench.split.ends))
@@ -432,7 +441,10 @@ def main() -> None:
         "--data-dir", type=Path, default=Path(os.environ.get("WEFT_DATA_DIR", ".weft"))
     )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--strategies", type=lambda text: text.split(","))
+    parser.add_argument(
+        "--strategies", type=lambda text: text.split(","),
+        help="mix-ups, comma-separated; with +words behind it, words have vectors of their own",
+    )  # fmt: skip
     parser.add_argument("--refit", action="store_true", help="as `weft train` ships them, too")
     parser.add_argument("--reranker", choices=list(STAGES), default="likelihood")
     parser.add_argument("--no-llm", dest="reranker", action="store_const", const="")

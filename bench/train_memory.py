@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 EVENTS_AN_ITEM = 10
@@ -34,17 +35,21 @@ def measure(items: int) -> dict[str, float]:
 
     from models.domain import Item, Kind
     from models.ports import FloatArray
-    from models.sequence import Member, SequenceConfig
+    from models.sequence import Member
     from models.training import sequence
     from models.training.log import Logged, prepare
+    from models.training.presets import PRESETS
     from models.training.questions import by_time
+    from models.training.space import fitted
 
     torch.set_num_threads(2)
     rng = np.random.default_rng(0)
 
     def catalogue() -> Iterator[Item]:
         for n in range(items):
-            yield Item(f"item-{n}", f"thing {n}", 0)
+            # words as titles have them: a few common ones, and tens of thousands of rare ones
+            title = f"Brand{n % 300} thing {n % 40_000} colour{n % 40} size{n % 12} model{n // 9}"
+            yield Item(f"item-{n}", title, 0)
 
     def events() -> Iterator[Logged]:
         shoppers = items * EVENTS_AN_ITEM // EVENTS_A_SHOPPER
@@ -63,9 +68,9 @@ def measure(items: int) -> dict[str, float]:
         after_prepare = peak()
         split = by_time(log)
         how = sequence.SequenceTraining(asked=500)
-        member = Member(
-            SequenceConfig(), log.items, torch.from_numpy(sequence.counted(log, split.ends))
-        )
+        config = PRESETS["standard"].sequence
+        config = replace(config, mixup=fitted(config.mixup, log))
+        member = Member(config, log.items, torch.from_numpy(sequence.counted(log, split.ends)))
         run = sequence.Run(log, split.ends, split.validation.sample(500, 1), member, how)
         batches = run.windows.batches(how.batch, np.random.default_rng(0))
         began = time.monotonic()

@@ -39,6 +39,9 @@ STRATEGIES: Final = (
 CLASSES: Final = {"cold": 1, "young": 5, "warm": 20}
 #: Events at which an ID counts as much as the title, strategy ``count``.
 _HALF_WAY: Final = 8.0
+#: How long the words' part of a title begins beside the vector's, which is 1: a cosine of two
+#: titles is then 2/3 that of their words: untrained retrieval found most so (docs/log.md, 18).
+_WORDS_BEGIN: Final = 1.5
 #: Share of the items whose ID is left out of a step, so that the title's side stands on its own.
 _ID_DROPOUT: Final = {"concat": 0.25, "residual": 0.1, "gate": 0.1}
 
@@ -106,13 +109,19 @@ class MixUp(nn.Module):
     def begin_with(self, titles: Tensor) -> None:
         """Has the title's side begin as the principal components of ``titles`` (k, t).
 
-        Not centred: a cosine of two titles is then kept as well as d numbers can.
+        Not centred: a cosine of two titles is then kept as well as d numbers can. Words begin as
+        random directions, so that the words which two titles share bring them together (random
+        indexing: Kanerva et al. 2000).
         """
-        if self.title is not None and self.title.straight is not None:
-            _, _, components = torch.linalg.svd(titles, full_matrices=False)
-            some = components[: self.config.dim]
-            self.title.straight.weight.zero_()
-            self.title.straight.weight[: len(some)] = some
+        side = self.title
+        if side is None or side.straight is None:
+            return
+        _, _, components = torch.linalg.svd(titles, full_matrices=False)
+        some = components[: self.config.dim]
+        side.straight.weight.zero_()
+        side.straight.weight[: len(some)] = some
+        if side.words is not None:
+            nn.init.normal_(side.words.weight[1:], std=_WORDS_BEGIN / self.config.dim**0.5)
 
     @torch.no_grad()
     def weigh(self, words: Tensor) -> None:

@@ -30,6 +30,7 @@ from models.training.log import Logged, TrainingLog, prepare
 from models.training.reader_windows import Histories
 from models.weights import fingerprint
 from tests import choosing_log, circling_log, tiny_llama
+from tests.told_progress import Told
 
 torch.set_num_threads(1)  # the matrices are tiny: threads would only wait for each other
 
@@ -40,19 +41,6 @@ CONFIG = LikelihoodConfig(
 
 ZS = tuple("z" * (3 + n) for n in range(4))
 WS = tuple("w" * (3 + n) for n in range(4))
-
-
-class Told:
-    """Progress that remembers, and that dies when told to."""
-
-    def __init__(self, until: int = 0) -> None:
-        self.steps: list[tuple[int, int, float]] = []
-        self.until = until
-
-    def step(self, done: int, total: int, *, loss: float, metric: float) -> None:
-        self.steps.append((done, total, loss))
-        if len(self.steps) == self.until:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -218,4 +206,4 @@ def test_a_bound_on_tokens_holds(log: TrainingLog, llm: Path, tmp_path: Path) ->
     config = dataclasses.replace(CONFIG, epochs=1, max_tokens=500)
     train_likelihood(log, log.offsets[1:], llm, config, tmp_path, told)
     assert 0 < told.steps[-1][0] == told.steps[-1][1] <= 500
-    assert np.isfinite([loss for _, _, loss in told.steps]).all()
+    assert np.isfinite([loss for _, _, loss, _ in told.steps]).all()

@@ -29,25 +29,13 @@ from models.training.questions import Questions, ranks
 from models.training.reader_windows import Histories
 from models.training.trained_listwise import LettersScorer, TrainedListwise
 from tests import choosing_log, circling_log, tiny_llama
+from tests.told_progress import Told
 
 torch.set_num_threads(1)  # the matrices are tiny: threads would only wait for each other
 
 CONFIG = ListwiseConfig(
     rank=4, lr=3e-3, warm_up=5, batch_tokens=1024, epochs=2, max_tokens=5000, keep_seconds=0.0
 )
-
-
-class Told:
-    """Progress that remembers, and that dies when told to."""
-
-    def __init__(self, until: int = 0) -> None:
-        self.steps: list[tuple[int, int, float]] = []
-        self.until = until
-
-    def step(self, done: int, total: int, *, loss: float, metric: float) -> None:
-        self.steps.append((done, total, loss))
-        if len(self.steps) == self.until:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")

@@ -25,24 +25,12 @@ from models.training.trained_reader import (
     states_of,
 )
 from tests import circling_log, tiny_llama
+from tests.told_progress import Told
 
 CONFIG = ReaderConfig(
     rank=4, lr=5e-3, head_lr=1e-2, negatives=8, batch_tokens=256, warm_up=2, epochs=2,
     keep_seconds=0.0, format=ReaderFormat(lines=3, text_tokens=8),
 )  # fmt: skip
-
-
-class Told:
-    """Progress that remembers, and that dies when told to."""
-
-    def __init__(self, until: int = 0) -> None:
-        self.steps: list[tuple[int, int, float, float]] = []
-        self.until = until
-
-    def step(self, done: int, total: int, *, loss: float, metric: float) -> None:
-        self.steps.append((done, total, loss, metric))
-        if len(self.steps) == self.until:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
