@@ -224,11 +224,13 @@ def ladder(bench: Bench, strategies: Sequence[str], seeds: int, how: SequenceTra
 
 def untrained(bench: Bench, counts: NDArray[np.int32]) -> list[Row]:
     """What needs no training; popularity by the events of each item (n + 1,)."""
-    test = bench.split.test
+    test, preset = bench.split.test, PRESETS["untrained"]
+    worded = bench.trained("title+words", 0, preset.training, preset.sequence)
     return [
         Row("most popular", popular(bench, test, counts)[None]),
         Row("zero-shot titles", zero_shot(bench, test, 0.0)[None]),
         Row("zero-shot titles + popularity", zero_shot(bench, test, trending.WEIGHT)[None]),
+        Row("zero-shot titles + words", bench.ranked(worded.member, test)[None]),
     ]
 
 

@@ -57,6 +57,15 @@ PRESETS: Final = {
         ),
         reader=ReaderConfig(layers=_LAYERS, correction=1.0, max_tokens=300_000, epochs=2),
     ),
+    # no training: titles and their words as they are, with the weights of the shop's own words
+    "untrained": Preset(
+        "untrained",
+        sequence=SequenceConfig(
+            MixUpConfig("title", dim=384, hidden=0, zero_shot=True, words=MOST)
+        ),
+        training=SequenceTraining(epochs=0),
+        reader=ReaderConfig(layers=_LAYERS, correction=1.0, max_tokens=300_000),
+    ),
     "best": Preset(
         "best",
         sequence=SequenceConfig(_MIXUP, members=3),

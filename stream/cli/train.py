@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     "--out", type=click.Path(path_type=Path), required=True, help="The bundle's folder to be."
 )
 @click.option(
-    "--preset", type=click.Choice(["quick", "standard", "best", "small", "demo"]),
-    default="standard", show_default=True, help="How much to train.",
+    "--preset", type=click.Choice(["quick", "standard", "best", "small", "untrained", "demo"]),
+    default="standard", show_default=True,
+    help="How much to train; untrained: not at all, only what the catalogue's own words weigh.",
 )  # fmt: skip
 @click.option(
     "--strategy",

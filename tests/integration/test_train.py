@@ -82,6 +82,22 @@ def test_a_training_that_was_killed_goes_on_and_ends_in_the_same_bundle(
     assert manifest.told.split["trained_until"] == manifest.told.data["last_ts"]
 
 
+def test_a_bundle_can_do_without_training(files: Path, weights_dir: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*WEFT, "train", "--events", str(files / "events.jsonl"),
+         "--catalog", str(files / "catalog.jsonl"), "--out", str(tmp_path / "out"),
+         "--preset", "untrained", "--no-llm"],
+        env=environment(files, weights_dir), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    bundle = open_bundle(tmp_path / "out")
+    titles = [item.title.casefold() for item in items()]
+    assert set(bundle.words()) <= {word for title in titles for word in title.split()}
+    assert bundle.words()
+    assert bundle.manifest.told.space["mixup"]["strategy"] == "title"
+    assert bundle.manifest.dim == 384
+
+
 def test_a_log_that_is_too_short_is_refused_with_what_to_do(
     files: Path, weights_dir: Path, tmp_path: Path
 ) -> None:
