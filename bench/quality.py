@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import trending, weights
+from models import fusion, prompt, trending, weights
 from models.domain import Item, Kind
 from models.encoder import load_encoder
 from models.evaluation import Values, bootstrap, paired_difference
@@ -274,7 +274,8 @@ class Beside:
         self.space = Space.of(bench.log, model)
         retriever = retriever_of(bench.log, model, self.space.table)
         self._ground = Ground(bench.log, ends, self.space.table, retriever)
-        told = json.dumps([asdict(bench.llm.tuning), trend], sort_keys=True).encode()
+        asked = [asdict(bench.llm.tuning), trend, fusion.NAT, gate.READ_CANDIDATES]
+        told = json.dumps(asked, sort_keys=True).encode() + Path(prompt.__file__).read_bytes()
         digest = hashlib.sha256(told + self.space.table.contiguous().numpy().tobytes()).hexdigest()
         self._place = bench.work / f"{bench.llm.reranker}-{digest[:12]}"
         self._tuned: Tuned | None = None
