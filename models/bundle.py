@@ -68,13 +68,13 @@ class Bundle:
 
     def item_ids(self) -> list[str]:
         """The item of each row of the ID table from 1 on."""
-        return list(json.loads((self.path / ITEMS).read_text("utf-8")))
+        return list(json.loads((self.path / ITEMS).read_bytes()))
 
     def words(self) -> list[str]:
         """The words of titles that have vectors of their own, from number 1 on; maybe none."""
         if WORDS not in self.manifest.files:
             return []
-        return list(json.loads((self.path / WORDS).read_text("utf-8")))
+        return list(json.loads((self.path / WORDS).read_bytes()))
 
     def counts(self) -> NDArray[np.int32]:
         """Events of each item while training (n,)."""
@@ -302,7 +302,7 @@ def _check_items(bundle: Bundle) -> None:
 
 def _texts(file: Path, what: str) -> list[str]:
     """A file that lists distinct texts, none of them empty."""
-    told = json.loads(file.read_text("utf-8"))
+    told = json.loads(file.read_bytes())
     if not isinstance(told, list) or not all(isinstance(i, str) and i for i in told):
         raise BundleInvalid(f"{file.name} is no list of {what}s")
     if len(set(told)) != len(told):

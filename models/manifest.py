@@ -266,8 +266,8 @@ def _check_space(space: dict[str, Any]) -> None:
                 bounded(inner)
         elif not isinstance(part, (str, int, float, bool)):
             raise BundleInvalid("its space is described by something else than plain values")
-        elif isinstance(part, (int, float)) and abs(part) > _MOST:
-            raise BundleInvalid(f"its space is described by a number over {_MOST}")
+        elif isinstance(part, (int, float)) and not 0 <= part <= _MOST:
+            raise BundleInvalid(f"its space is described by a number that is not 0 to {_MOST}")
 
     bounded(space)
 

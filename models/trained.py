@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from torch import Tensor
 
 from models.bundle import SEQUENCE, WORDS, Bundle, invalid
 from models.domain import History, Item, Kind
@@ -38,6 +37,8 @@ _ITEMS: Final = 4096
 _SHOPPERS: Final = 256
 #: Members, layers and heads at most: each is an object to make, whatever the file's length.
 _MOST_PARTS: Final = 64
+#: A weight or a count at most: sums of larger ones may have no end in 32 bits.
+_MOST_WEIGHT: Final = 1e12
 
 #: One step as the model reads it: vector (d,), kind, epoch ms.
 _Step = tuple[FloatArray, int, int]
@@ -193,9 +194,11 @@ def _loaded(bundle: Bundle, items: int, title_dim: int, words: int) -> SequenceM
         raise invalid(bundle.path, f"its space is no model of this release ({error})") from error
     _check_fit(bundle, config, model, title_dim, words)
     state = load_file(bundle.path / SEQUENCE)
-    if not all(bool(torch.isfinite(value.float()).all()) for value in state.values()):
-        raise invalid(bundle.path, f"{SEQUENCE} holds numbers that are not finite")
-    model.load_state_dict({n: _typed(v) for n, v in state.items()}, assign=True)
+    if not all(value.is_floating_point() for value in state.values()):
+        raise invalid(bundle.path, f"{SEQUENCE} holds numbers of a type that no weight has")
+    if not all(bool((value.float().abs() <= _MOST_WEIGHT).all()) for value in state.values()):
+        raise invalid(bundle.path, f"{SEQUENCE} holds numbers that are not finite, or huge")
+    model.load_state_dict({n: v.float() for n, v in state.items()}, assign=True)
     return model.eval().requires_grad_(False)
 
 
@@ -206,11 +209,6 @@ def _least_numbers(config: SequenceConfig, items: int) -> int:
     titles = 0 if mixup.strategy == "id" else mixup.title_dim * (mixup.hidden or mixup.dim)
     titles += (mixup.hidden + mixup.words) * mixup.dim
     return config.members * (config.layers * 12 * d * d + config.length * d + table + titles)
-
-
-def _typed(value: Tensor) -> Tensor:
-    """In float32: a bundle may keep its weights in halves."""
-    return value.float() if value.is_floating_point() else value
 
 
 def _check_fit(

@@ -9,7 +9,7 @@ has them at once. (An item as the sum of its features' vectors: Rendle 2010, doi
 from __future__ import annotations
 
 import math
-import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -22,12 +22,10 @@ LENGTH: Final = 24
 #: Words that are told apart at most, and the titles that a word must stand in to be one of them.
 MOST: Final = 50_000
 _LEAST: Final = 2
-#: Distinct words that are counted at once; beyond it those met once so far are forgotten.
+#: Distinct words that are counted; where there are more, those met once so far are forgotten.
 _COUNTED: Final = 2_000_000
 #: Letters of a word that are read: what is longer is no word.
 _LETTERS: Final = 40
-
-_WORD: Final = re.compile(r"[^\W_]+")
 
 
 class Vocabulary:
@@ -45,13 +43,14 @@ class Vocabulary:
     def of(cls, texts: Iterable[str], most: int = MOST) -> Vocabulary:
         """The words of the texts, those of the most texts first; rare ones are left out."""
         counts: Counter[str] = Counter()
-        total = 0
+        total, room = 0, _COUNTED
         for text in texts:
             total += 1
             counts.update(set(_split(text)))
-            if len(counts) > _COUNTED:
+            if len(counts) > room:
                 counts = Counter({word: count for word, count in counts.items() if count > 1})
-        # of equally many texts by the alphabet: the order of the texts does not matter
+                room = max(_COUNTED, 2 * len(counts))  # or each text would have them counted out
+        # of equally many texts by the alphabet
         known = sorted((-count, word) for word, count in counts.items() if count >= _LEAST)[:most]
         weights = [round(math.log((total + 1) / -count), 4) for count, _ in known]
         return cls([word for _, word in known], weights)
@@ -70,4 +69,20 @@ class Vocabulary:
 
 
 def _split(text: str) -> list[str]:
-    return [word[:_LETTERS] for word in _WORD.findall(text.casefold())]
+    folded = text.casefold()
+    if not folded.isascii():  # one spelling of each letter, with the marks that belong to it
+        folded = unicodedata.normalize("NFC", folded)
+    return [word[:_LETTERS] for word in folded.translate(_PARTS).split()]
+
+
+class _Parts(dict[int, str]):
+    """What each character becomes, looked up once: itself in a word, a blank between words."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        inside = character.isalnum() or unicodedata.category(character).startswith("M")
+        self[code] = character if inside else " "
+        return self[code]
+
+
+_PARTS: Final = _Parts()

@@ -142,6 +142,13 @@ def _preset(options: dict[str, Any]) -> Preset:
     from models.training.presets import PRESETS
 
     preset = PRESETS[options["preset"]]
+    if not preset.training.epochs:
+        for name, said in (
+            ("--strategy", options["strategy"] not in (None, preset.sequence.mixup.strategy)),
+            ("--from-scratch", options["zero_shot"] is False), ("--epochs", options["epochs"]),
+        ):  # fmt: skip
+            if said:
+                raise click.UsageError(f"--preset untrained learns nothing: leave out {name}")
     sequence, reader, training = preset.sequence, preset.reader, preset.training
     if options["strategy"]:
         sequence = replace(sequence, mixup=replace(sequence.mixup, strategy=options["strategy"]))

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from models import bundle as bundles
 from models.bundle import EncoderFacts, open_bundle, read_manifest
@@ -286,6 +288,32 @@ def test_words_that_are_not_the_models_are_refused(path: Path, text: str, words:
         TrainedSpace(open_bundle(path), ENCODER)
 
 
+def test_a_list_of_words_may_be_json_of_any_encoding(tmp_path: Path) -> None:
+    tiny_bundle.write(tmp_path / "tiny", ENCODER, words=["linen", "red"])
+    for encoding in ("utf-16", "utf-8-sig"):
+        (tmp_path / "tiny" / "words.json").write_bytes('["linen", "red"]'.encode(encoding))
+        reseal(tmp_path / "tiny")
+        assert open_bundle(tmp_path / "tiny").words() == ["linen", "red"]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (torch.ones(17, 16, dtype=torch.int32), "of a type that no weight has"),
+        (torch.full((3, 16), torch.inf), "not finite, or huge"),
+        (torch.full((3, 16), 3e38), "not finite, or huge"),
+    ],
+)
+def test_weights_that_are_none_are_refused(tmp_path: Path, value: torch.Tensor, words: str) -> None:
+    tiny_bundle.write(tmp_path / "tiny", ENCODER, words=["linen", "red"])
+    file = tmp_path / "tiny" / "sequence.safetensors"
+    name = "members.0.mixup.title.words.weight"
+    save_file({**load_file(file), name: value[:3].contiguous()}, file)
+    reseal(tmp_path / "tiny")
+    with pytest.raises(BundleInvalid, match=words):
+        TrainedSpace(open_bundle(tmp_path / "tiny"), ENCODER)
+
+
 def test_a_bundle_without_the_words_that_its_model_knows_is_refused(tmp_path: Path) -> None:
     tiny_bundle.write(tmp_path / "tiny", ENCODER, words=["linen", "red"])
     (tmp_path / "tiny" / "words.json").unlink()
@@ -306,6 +334,8 @@ def test_a_bundle_without_the_words_that_its_model_knows_is_refused(tmp_path: Pa
         {"mixup": {"strategy": "average", "title_dim": 24, "dim": 10**12, "hidden": 0}},
         {"mixup": {"strategy": "nonsense", "title_dim": 24, "dim": 16, "hidden": 0}},
         {"mixup": {"strategy": "average", "title_dim": 24, "dim": 16, "words": 10**12}},
+        {"mixup": {"strategy": "average", "title_dim": 24, "dim": 16, "words": -1}},
+        {"mixup": {"strategy": "average", "title_dim": 24, "dim": 16, "hidden": -3200}},
         {"mixup": None},
     ],
 )

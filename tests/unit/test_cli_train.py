@@ -1,4 +1,4 @@
-"""How the options of `weft train` say whether the LLM is tuned."""
+"""What the options of `weft train` ask for, and which do not go together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 import pytest
 
 from models.manifest import KIND_LIKELIHOOD, KIND_LISTWISE, KIND_READER, UNTUNED
-from stream.cli.train import _method
+from stream.cli.train import _method, _preset
 
 
 def options(reranker: str = KIND_LIKELIHOOD, **more: Any) -> dict[str, Any]:
@@ -32,3 +32,19 @@ def test_the_other_kinds_are_tuned(kind: str) -> None:
 def test_a_tuning_of_nothing_is_refused() -> None:
     with pytest.raises(click.UsageError, match="leave out --rank"):
         _method(options(method=UNTUNED, rank=8))
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"strategy": "id"}, "--strategy"),
+        ({"zero_shot": False}, "--from-scratch"),
+        ({"epochs": 2}, "--epochs"),
+    ],
+)
+def test_what_learns_nothing_has_no_options_of_learning(more: dict[str, Any], named: str) -> None:
+    plain = {"preset": "untrained", "strategy": None, "zero_shot": None, "epochs": None}
+    told = options(device="auto", **plain)
+    assert _preset(told).training.epochs == 0
+    with pytest.raises(click.UsageError, match=f"leave out {named}"):
+        _preset({**told, **more})

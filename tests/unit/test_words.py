@@ -64,6 +64,43 @@ def test_letters_of_any_script_are_words_and_signs_are_not() -> None:
     assert set(known.words) == {"grösse", "38", "ロゴ", "rosé", "rosa"}
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("हिन्दी साड़ी", 2),
+        ("กางเกงยีนส์", 1),
+        ("İpek gömlek", 2),
+        ("L'Oréal 0.5-oz (new)", 6),
+    ],
+)
+def test_a_words_marks_belong_to_it(text: str, words: int) -> None:
+    known = Vocabulary.of([text, text])
+    assert len(known) == words
+    assert (known.numbers([text]) > 0).sum() == words
+
+
+def test_one_spelling_of_a_letter_is_as_good_as_another() -> None:
+    known = Vocabulary.of(["cre\u0302pe", "cr\u00eape"])
+    assert known.words == ("cr\u00eape",)
+
+
+def test_many_common_words_are_not_counted_out_at_each_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(words, "_COUNTED", 10)
+    forgets: list[int] = []
+
+    class Counting(words.Counter[str]):
+        def __init__(self, told: object = ()) -> None:
+            forgets.append(1)
+            super().__init__(told)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(words, "Counter", Counting)
+    texts = [f"model{n // 2}" for n in range(400)]
+    assert 190 <= len(Vocabulary.of(texts)) <= 200  # some were met once when others were forgotten
+    assert len(forgets) < 10
+
+
 def test_words_met_once_are_forgotten_where_there_are_too_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
