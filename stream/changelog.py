@@ -17,14 +17,13 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from models.errors import BrokerUnavailable, Fatal, UnsafeChangelog
+from stream.bounds import bounds_of
 from stream.delivery import HOPELESS
 
 _log = logging.getLogger("weft.changelog")
 
 _READ: Final = 5_000  # records a call
 _TIMEOUT: Final = 30.0  # seconds without a record until the broker counts as gone
-
-_NO_LEADER: Final = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ class Changelog:
             return
         gone = {}
         for partition in partitions:
-            start = _start(consumer, TopicPartition(self.topic, partition), timeout)
+            start, _ = bounds_of(consumer, TopicPartition(self.topic, partition), timeout)
             if start > max(self.begins, self.positions.get(partition, 0)):
                 gone[partition] = start
         if gone:
@@ -121,20 +120,6 @@ class Changelog:
                 del table[key]
         table.update(read.states)
         self.positions = dict(read.positions)
-
-
-def _start(consumer: Consumer, place: TopicPartition, timeout: float) -> int:
-    """The partition's first offset; waits for a leader, which a new topic has some ms later."""
-    until = time.monotonic() + timeout
-    while True:
-        try:
-            start, _ = consumer.get_watermark_offsets(place, timeout=timeout)
-        except KafkaException as error:
-            if error.args[0].code() not in _NO_LEADER or time.monotonic() > until:
-                raise
-            time.sleep(0.1)
-        else:
-            return int(start)
 
 
 def _to_the_end(consumer: Consumer, positions: dict[int, int]) -> Read:

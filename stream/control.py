@@ -22,6 +22,7 @@ import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from models.errors import BrokerUnavailable, Fatal
+from stream.bounds import bounds_of
 from stream.delivery import HOPELESS, Record
 from stream.follower import Config
 
@@ -104,12 +105,12 @@ class ControlReader:
     def to_the_end(self, timeout: float = _TIMEOUT) -> None:
         """Reads all that is there now. Raises ``BrokerUnavailable``, ``Fatal``."""
         try:
-            bounds = self._consumer.get_watermark_offsets(self._place, timeout=timeout)
+            _, end = bounds_of(self._consumer, self._place, timeout)
         except KafkaException as error:
-            raise BrokerUnavailable(f"no broker answers about {self._topic}") from error
+            raise BrokerUnavailable(f"no broker answers about {self._topic}: {error}") from error
         until = time.monotonic() + timeout
-        while bounds is None or self._next < bounds[1]:
-            if bounds is None or time.monotonic() > until:
+        while self._next < end:
+            if time.monotonic() > until:
                 raise BrokerUnavailable(f"the end of {self._topic} did not come")
             self.follow(0.2)
 

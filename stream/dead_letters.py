@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from models.errors import BrokerUnavailable, MissingTopic
+from stream.bounds import bounds_of
 from stream.broker import look
 from stream.contracts import ATTEMPTS
 from stream.delivery import Delivery, Record
@@ -198,10 +199,9 @@ class LetterReader:
     def _bounds(self, partition: int) -> tuple[int, int]:
         place = TopicPartition(self._topic, partition)
         try:
-            low, end = self._consumer.get_watermark_offsets(place, timeout=10.0)
+            return bounds_of(self._consumer, place, 10.0)
         except KafkaException as error:
             raise self._unavailable(str(error)) from error
-        return low, end
 
     def _unavailable(self, reason: str) -> BrokerUnavailable:
         return BrokerUnavailable(f"cannot read {self._topic}: {reason}")

@@ -14,6 +14,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from models.errors import BrokerUnavailable
+from stream.bounds import bounds_of
 from stream.catalogue import CatalogueProcessor, OnIndexed
 from stream.catalogue_feed import CatalogueFeed
 from stream.delivery import Delivery, Record
@@ -119,7 +120,7 @@ class GroupProgress:
                 return True
             self._ask()
         except KafkaException as error:
-            raise BrokerUnavailable(f"no broker answers about {self._topic}") from error
+            raise BrokerUnavailable(f"no broker answers about {self._topic}: {error}") from error
         return self._reached()
 
     def close(self) -> None:
@@ -132,8 +133,7 @@ class GroupProgress:
         ends = {}
         for partition in metadata.topics[self._topic].partitions:
             place = TopicPartition(self._topic, partition)
-            bounds = self._consumer.get_watermark_offsets(place, timeout=TIMEOUT)
-            ends[partition] = 0 if bounds is None else int(bounds[1])
+            _, ends[partition] = bounds_of(self._consumer, place, TIMEOUT)
         self._ends, self._asked_at = ends, time.monotonic()
 
     def _reached(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from models.errors import BrokerUnavailable, MissingTopic
+from stream.bounds import bounds_of
 from stream.catalogue import Product
 from stream.follower import EMBEDDED, TIMEOUT, Batch, Config, Follower
 from stream.items import Position
@@ -111,12 +112,9 @@ class IndexFollower(Follower):
         """The log's first offset and its end."""
         place = TopicPartition(self._topic, partition)
         try:
-            bounds = self._consumer.get_watermark_offsets(place, timeout=TIMEOUT)
+            return bounds_of(self._consumer, place, TIMEOUT)
         except KafkaException as error:
             raise self._unavailable() from error
-        if bounds is None:
-            raise self._unavailable()
-        return int(bounds[0]), int(bounds[1])
 
     def _continues(self, kept: Position, bounds: Mapping[int, tuple[int, int]]) -> bool:
         ends = {partition: end for partition, (_, end) in bounds.items()}
