@@ -37,7 +37,8 @@ def measure(items: int) -> dict[str, float]:
     from models.ports import FloatArray
     from models.sequence import Member
     from models.training import sequence
-    from models.training.log import Logged, prepare
+    from models.training.log import Logged
+    from models.training.log_writing import prepare
     from models.training.presets import PRESETS
     from models.training.questions import by_time
     from models.training.space import fitted

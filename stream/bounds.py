@@ -21,7 +21,8 @@ def bounds_of(consumer: Consumer, place: TopicPartition, timeout: float) -> tupl
     until = time.monotonic() + timeout
     while True:
         try:
-            found = consumer.get_watermark_offsets(place, timeout=timeout)
+            left = max(_PAUSE, until - time.monotonic())
+            found = consumer.get_watermark_offsets(place, timeout=left)
         except KafkaException as error:
             if error.args[0].code() not in _NO_LEADER or time.monotonic() > until:
                 raise

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from models.domain import Item, Kind
 from models.ports import FloatArray
-from models.training.log import Logged, TrainingLog, prepare
+from models.training.log import Logged, TrainingLog
+from models.training.log_writing import prepare
 from models.training.negatives import Places
 
 OTHERS = ("wool", "silk", "lace", "mesh", "tulle", "denim")

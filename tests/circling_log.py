@@ -11,7 +11,8 @@ from torch import Tensor
 
 from models.domain import Item, Kind
 from models.ports import FloatArray
-from models.training.log import Logged, TrainingLog, prepare
+from models.training.log import Logged, TrainingLog
+from models.training.log_writing import prepare
 
 ITEMS = 12
 SHOPPERS = 40

@@ -15,7 +15,8 @@ from models.fake import HashEncoder, MemoryIndex
 from models.popularity import Popularity
 from models.query_memory import QueryMemory
 from models.recommender import Recommender
-from models.training.log import Logged, TrainingLog, prepare
+from models.training.log import Logged, TrainingLog
+from models.training.log_writing import prepare
 from models.zero_shot import ZeroShotSpace
 from stream import settings as weft_settings
 from stream.assemble import Parts

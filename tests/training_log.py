@@ -11,7 +11,8 @@ import torch
 
 from models.domain import Item, Kind
 from models.ports import FloatArray
-from models.training.log import Logged, TrainingLog, prepare
+from models.training.log import Logged, TrainingLog
+from models.training.log_writing import prepare
 
 torch.set_num_threads(1)  # the matrices are tiny: threads would only wait for each other
 

@@ -42,7 +42,8 @@ from models.ports import TitleEncoder
 from models.sequence import Member, SequenceModel
 from models.training import gate, llm_stage
 from models.training.llm_stage import STAGES, Bars, Ground, Tuned
-from models.training.log import FORMAT, Logged, TrainingLog, prepare
+from models.training.log import FORMAT, Logged, TrainingLog
+from models.training.log_writing import prepare
 from models.training.negatives import Places
 from models.training.presets import Preset
 from models.training.questions import Questions, Split, by_time, gains, hits, last_events, ranks

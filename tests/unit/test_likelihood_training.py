@@ -26,7 +26,8 @@ from models.training.likelihood import (
     train_likelihood,
     untrained,
 )
-from models.training.log import Logged, TrainingLog, prepare
+from models.training.log import Logged, TrainingLog
+from models.training.log_writing import prepare
 from models.training.reader_windows import Histories
 from models.weights import fingerprint
 from tests import choosing_log, circling_log, tiny_llama

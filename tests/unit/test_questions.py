@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from models.domain import Item, Kind
-from models.training.log import Logged, TrainingLog, prepare
+from models.training.log import Logged, TrainingLog
+from models.training.log_writing import prepare
 from models.training.questions import Questions, by_time, gains, hits, last_events, ranks
 from tests.training_log import encode
 

@@ -12,7 +12,8 @@ from models.sequence import Member, SequenceConfig
 from models.training import sequence
 from models.training.checkpoint import kept
 from models.training.gate import choose_shares, choose_weight, fused, read_ranks
-from models.training.log import Logged, TrainingLog, prepare
+from models.training.log import Logged, TrainingLog
+from models.training.log_writing import prepare
 from models.training.progress import Silent
 from models.training.questions import Questions, gains, hits, last_events, ranks
 from models.training.sequence import SequenceTraining, counted, refit_member, train_member

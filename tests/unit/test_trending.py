@@ -17,7 +17,8 @@ from models.popularity import Popularity
 from models.ports import Deadline, FloatArray, RerankRequest, Stored
 from models.recommender import Recommender
 from models.training.gate import TRENDS, choose_trend
-from models.training.log import Logged, TrainingLog, prepare
+from models.training.log import Logged, TrainingLog
+from models.training.log_writing import prepare
 from models.training.questions import last_events, ranks
 from models.training.trends import popular_before
 from models.trending import Trending, prior
