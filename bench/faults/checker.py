@@ -18,6 +18,7 @@ from bench.faults.actions import Action
 from models.errors import WeftError
 from stream.contracts import PublishedList, decode_recommendation
 
+#: In the order of their ranks; written out, since the checker works by itself.
 TOPICS: Final = ("clicks", "purchases", "searches", "erasures")
 
 #: Where a step stands in a shopper's sequence: (ts, the topic's rank, offset).

@@ -28,10 +28,9 @@ from models.reader_prompt import (
     reader_line,
     reader_prompt,
 )
-from models.sequence import CLICK, PURCHASE, SEARCH
 from models.training.log import TrainingLog
 
-_KINDS: Final = {CLICK: Kind.CLICK, PURCHASE: Kind.PURCHASE, SEARCH: Kind.SEARCH}
+_KINDS: Final = {kind.number: kind for kind in Kind}
 #: A history's newest events that are looked at; a shopper's state in serving holds no more.
 _NEWEST: Final = 200
 
@@ -63,8 +62,8 @@ class Histories:
 
     def read(self, row: int, kind: int, ts: int = 0) -> Read:
         """One event as a step, and its item where it has one."""
-        if kind == SEARCH:
-            return Read(Step(Kind.SEARCH, ts, query=self.log.query(row)), None)
+        if not _KINDS[kind].of_item:
+            return Read(Step(_KINDS[kind], ts, query=self.log.query(row)), None)
         item = self._item(row) if row else None
         return Read(Step(_KINDS[kind], ts, item_id=item.item_id if item else None), item)
 
@@ -100,7 +99,7 @@ class Prompts:
                 ends.append(len(tokens) - 1)
                 read.append(n)
                 # of what stands above, a line needs the kind, and of a search its words
-                before = step if step[1] == SEARCH else (0, step[1])
+                before = step if step[1] == Kind.SEARCH.number else (0, step[1])
         return ReaderPrompt(tuple(tokens), tuple(ends), tuple(read)) if read else ReaderPrompt()
 
     def _made_line(self, step: _Event, before: _Event | None) -> Tokens:
@@ -109,7 +108,7 @@ class Prompts:
 
 
 def _repeated(rows: list[int], kinds: list[int], n: int) -> bool:
-    return kinds[n] == SEARCH and n + 1 < len(rows) and rows[n + 1] == rows[n]
+    return kinds[n] == Kind.SEARCH.number and n + 1 < len(rows) and rows[n + 1] == rows[n]
 
 
 #: Forwards of a step, about: more pad less, and multiply smaller matrices.
