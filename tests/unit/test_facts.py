@@ -1,4 +1,4 @@
-"""The two tables of facts, kinds and topics: whole, without contradiction, and used as they stand."""
+"""The two tables of facts, kinds and topics: whole, and used as they stand."""
 
 import numpy as np
 import orjson

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from models.domain import Item, Kind
+from models.domain import History, Item, Kind
 from models.mixup import STRATEGIES, MixUp, MixUpConfig
-from models.rules import permitted, split_by_seen
+from models.rules import Rules, split_by_seen
 from stream.contracts import ShopperEvent
 from stream.state import BOUGHT_KEPT, STEPS_KEPT, Applied, ShopperState, loads
 from stream.topics import SHOPPER_TOPICS, topic_of
@@ -146,7 +146,7 @@ _SOME = st.frozensets(st.sampled_from("abcdefg"))
 def test_rules_leave_out_nothing_that_may_be_shown_and_let_nothing_else_in(
     items: list[Item], bought: frozenset[str], seen: frozenset[str]
 ) -> None:
-    kept = permitted(items, bought)
+    kept = Rules().chosen(items, History(bought=bought), (), len(items))
     shown = [items[position].item_id for position in kept]
     assert kept == sorted(kept)
     assert len(set(shown)) == len(shown)
