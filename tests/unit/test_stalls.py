@@ -60,7 +60,7 @@ class Ends:
         self.asked += 1
         if self.away:
             raise BrokerUnavailable("gone")
-        return {partition: 6 for partition in partitions}
+        return dict.fromkeys(partitions, 6)
 
     def look(self, partition: Partition, first: int, before: int) -> Gap:
         raise AssertionError("the reading looks")
