@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +24,7 @@ from stream import settings as weft_settings
 from stream.app import ShopperApp
 from stream.changelog import Changelog, Read
 from stream.fake import MemoryDelivery
+from stream.intake import Gap, Partition
 from stream.shoppers import ShopperProcessor
 from stream.state import ShopperState
 from stream.transport import MendedConsumer, mend_offset_fetch
@@ -103,6 +104,56 @@ def test_a_hole_that_was_looked_into_is_committed_over() -> None:
     made.step_over(CLICKS, 20)
     made._acked[CLICKS] = [20]
     assert made._new_offset(CLICKS) == 21
+
+
+class Missing:
+    """Says what lies in every gap: the record at 20 was dropped, retention took up to ``lost``."""
+
+    def __init__(self, lost: int) -> None:
+        self.lost = lost
+
+    def look(self, partition: Partition, first: int, before: int) -> Gap:
+        return Gap(20, self.lost)
+
+    def ends(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        return dict.fromkeys(partitions, 30)
+
+
+@pytest.mark.parametrize("later_record", [True, False])
+def test_what_is_gone_before_a_record_that_is_gone_back_for_is_lost_and_committed_over(
+    later_record: bool, tmp_path: Path
+) -> None:
+    settings = weft_settings.load({}, data_dir=tmp_path)
+
+    async def main() -> None:
+        made, app = consumer(), ShopperApp(settings, 4)
+        processor = ShopperProcessor(
+            settings, app.table,
+            Recommender(MemoryIndex(), ZeroShotSpace(HashEncoder()), Popularity(7), None, 0, 1, 1),
+            Popularity(7), MemoryDelivery(), 4,
+        )  # fmt: skip
+        sought: list[int] = []
+
+        async def seek_here(_tp: TP, offset: int, _wanted: Callable[[], bool]) -> None:
+            sought.append(offset)
+
+        made._thread = SimpleNamespace(seek_here=seek_here)
+        app.app.consumer, app._queue = made, asyncio.Queue()
+        app.attach(processor, Missing(lost=7), MemoryDelivery())
+        app.ready.set()
+        app._on_seek(CLICKS, 10)
+        if later_record:
+            assert not await app._follows_on(CLICKS, 25)
+        else:
+            assert await app.go_back(CLICKS, 30)
+        counted = processor.counters
+        assert (counted.lost, counted.rewinds, counted.stalls) == (7, later_record, not later_record)
+        assert (sought, app.held()) == ([20], {CLICKS: 20})
+        made._acked[CLICKS] = [20]
+        assert made._new_offset(CLICKS) == 21
+        processor.close()
+
+    asyncio.run(main())
 
 
 def test_after_a_rewind_only_the_awaited_record_and_what_follows_is_delivered() -> None:
