@@ -146,8 +146,8 @@ def test_what_is_gone_before_a_record_that_is_gone_back_for_is_lost_and_committe
             assert not await app._follows_on(CLICKS, 25)
         else:
             assert await app.go_back(CLICKS, 30)
-        counted = processor.counters
-        assert (counted.lost, counted.rewinds, counted.stalls) == (7, later_record, not later_record)
+        told = processor.counters
+        assert (told.lost, told.rewinds, told.stalls) == (7, later_record, not later_record)
         assert (sought, app.held()) == ([20], {CLICKS: 20})
         made._acked[CLICKS] = [20]
         assert made._new_offset(CLICKS) == 21
