@@ -30,7 +30,7 @@ from stream.settings import Settings, kafka_config
 from stream.shoppers import ShopperProcessor
 from stream.stalls import EVERY, StallWatch
 from stream.topics import SHOPPER_TOPICS, TopicNames
-from stream.transport import MendedApp, Tables
+from stream.transport import Fetched, MendedApp, Tables
 
 _log = logging.getLogger("weft.app")
 
@@ -60,9 +60,7 @@ class ShopperApp:
         self._watch = OffsetWatch()
         self._processor: ShopperProcessor | None = None
         self._gaps: GapReader | None = None
-        self._queue: Any = None  # what was fetched for the agent
-        self._taking: TP | None = None  # of the record in hand
-        self._rounds = 0
+        self._fetched = Fetched()
         self._watching: asyncio.Task[None] | None = None
         self._fence: Fence | None = None
         self._changelog = Changelog(
@@ -149,12 +147,12 @@ class ShopperApp:
 
     async def _intake(self, stream: Any) -> None:
         """Feeds the processor. (No generator: Faust would answer a record's reply-to header.)"""
-        self._queue = stream.channel.queue
+        self._fetched.queue = stream.channel.queue
         try:
             async for event in stream.noack().events():
-                self._taking = event.message.tp
+                self._fetched.taking = event.message.tp
                 await self._take(event)
-                self._taking = None
+                self._fetched.taking = None
         except Exception as error:  # whatever it is, Faust would go on behind the event
             await self.app.crash(error)
             raise
@@ -247,16 +245,13 @@ class ShopperApp:
         return self._watch.held()
 
     def on_its_way(self, partition: Partition) -> bool:
-        """Whether a record of it is before the processor."""
-        if self._queue is None or self._taking == partition:
-            return True
-        return any(event.message.tp == partition for event in self._queue._queue)
+        """Whether its next record is before the processor, or its turn to be read is to come."""
+        following = self._watch.held().get(partition, 0)
+        return self._fetched.on_its_way(self.app.consumer, partition, following)
 
     def held_up(self) -> bool:
         """Whether the fetch before the last call is being handed on still, behind other records."""
-        before, self._rounds = self._rounds, self.app.consumer.rounds
-        waiting = self._taking is not None or self._queue is None or not self._queue.empty()
-        return waiting and before == self._rounds
+        return self._fetched.held_up(self.app.consumer)
 
     async def go_back(self, partition: Partition, end: int) -> bool:
         """Reads on from its first record that did not come; False where none is before ``end``."""

@@ -29,6 +29,9 @@ Partition = tuple[str, int]
 #: that is not the one awaited means that the rewind was dropped as well.
 _REWIND_PATIENCE: Final = 2.0
 
+#: Seconds to say where partitions end; it is asked again.
+_ENDS_WITHIN: Final = 3.0
+
 
 class Verdict(StrEnum):
     """What to do with a record that arrived."""
@@ -139,14 +142,14 @@ class KafkaGapReader:
             asked = self._admin.list_offsets(
                 wanted,
                 isolation_level=IsolationLevel.READ_UNCOMMITTED,  # as below
-                request_timeout=self._timeout,
+                request_timeout=_ENDS_WITHIN,
             )
         except KafkaException as error:
             raise BrokerUnavailable(f"cannot see where topics end: {error}") from error
         found: dict[Partition, int] = {}
         for place, answer in asked.items():
-            with contextlib.suppress(KafkaException):  # no leader for now
-                found[place.topic, place.partition] = answer.result(2 * self._timeout).offset
+            with contextlib.suppress(KafkaException, TimeoutError):  # no leader for now
+                found[place.topic, place.partition] = answer.result(2 * _ENDS_WITHIN).offset
         return found
 
     def look(self, partition: Partition, first: int, before: int) -> Gap:

@@ -31,14 +31,15 @@ class Stalls:
     def __init__(self, patience: int = PATIENCE) -> None:
         self._patience = patience
         self._stood: dict[Partition, tuple[int, int]] = {}  # the next offset, and for how long
-        self._empty_to: dict[Partition, int] = {}
+        self._empty: dict[Partition, tuple[int, int]] = {}  # from where, up to where
 
     def due(self, partition: Partition, following: int, end: int) -> bool:
         """One more look; ``following`` is the next offset to take, ``end`` the one after the last.
 
         Whether the partition is to be gone back for.
         """
-        if end <= max(following, self._empty_to.get(partition, 0)):
+        start, stop = self._empty.get(partition, (following, following))
+        if end <= following or start <= following < end <= stop:
             self._stood.pop(partition, None)
             return False
         at, looks = self._stood.get(partition, (following, 0))
@@ -50,9 +51,9 @@ class Stalls:
         """Something of the partition is on its way, or it is not held."""
         self._stood.pop(partition, None)
 
-    def empty_to(self, partition: Partition, end: int) -> None:
-        """No record is left before ``end``: transactions' markers, or what compaction took."""
-        self._empty_to[partition] = end
+    def empty(self, partition: Partition, following: int, end: int) -> None:
+        """No record is between the two: transactions' markers, or what compaction took."""
+        self._empty[partition] = following, end
 
 
 class Reading(Protocol):
@@ -62,7 +63,7 @@ class Reading(Protocol):
         """The next offset of each partition that is held."""
 
     def on_its_way(self, partition: Partition) -> bool:
-        """Whether a record of it was fetched and is waiting to be taken."""
+        """Whether its next record waits to be taken, or to be handed out."""
 
     def held_up(self) -> bool:
         """Whether reading has not gone on since the last call, as what was read waits."""
@@ -103,4 +104,4 @@ class StallWatch:
             elif self._stalls.due(partition, following, end):
                 found = await self._reading.go_back(partition, end)
                 if not found:
-                    self._stalls.empty_to(partition, end)
+                    self._stalls.empty(partition, following, end)

@@ -72,6 +72,13 @@ class MendedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             sought |= {tp: starts[tp] for tp in unset if sought[tp] is None}
         return sought
 
+    def reading_at(self, tp: TP) -> int | None:
+        """The next offset to hand out, as it stands now: for any thread."""
+        subscription = self._ensure_consumer()._subscription.subscription
+        assignment = subscription and subscription.assignment
+        state = assignment and assignment.state_value(tp)
+        return state._position if state else None
+
     async def seek_here(self, tp: TP, offset: int, wanted: Callable[[], bool]) -> None:
         """Seeks ``tp`` in this thread, if it is assigned and ``wanted`` still holds then."""
         await self.call_thread(self._seek_here, tp, offset, wanted)
@@ -156,6 +163,11 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
         if moves == self._moves and tp in self._awaited:  # the seek may have taken a while
             self._awaited[tp] = offset, time.monotonic() + _PATIENCE
 
+    def reading_at(self, tp: TP) -> int | None:
+        """The next offset that the reading thread hands out; None where it has no place."""
+        position: int | None = self._thread.reading_at(tp)
+        return position
+
     async def _seek(self, partition: TP, offset: int) -> None:
         """What Faust's own ``seek`` does, in the thread that may."""
         await self._thread.seek_here(partition, offset, lambda: True)
@@ -208,6 +220,38 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
         await self.callback(message)
         if moves == self._moves and tp not in self._awaited:
             self._read_offset[tp] = offset
+
+
+class Fetched:
+    """What was fetched and is not taken yet: in the agent's queue, in its hands, or before them."""
+
+    def __init__(self) -> None:
+        self.queue: Any = None  # the agent's, once it runs
+        self.taking: TP | None = None  # the partition of the record in the agent's hands
+        self._rounds = 0
+
+    def idle(self) -> bool:
+        """Whether nothing is with the agent."""
+        return self.taking is None and self.queue is not None and self.queue.empty()
+
+    def held_up(self, consumer: MendedConsumer) -> bool:
+        """Whether no round of reading ended since the last call, for what is with the agent."""
+        before, self._rounds = self._rounds, consumer.rounds
+        return before == self._rounds and not self.idle()
+
+    def on_its_way(self, consumer: MendedConsumer, tp: TP, following: int) -> bool:
+        """Whether the record at ``following`` is with the agent, or still has to be handed out.
+
+        Others' backlog may be read first, for minutes: gone back for, it would lose its turn.
+        """
+        if self.idle():
+            return False
+        if self.queue is None or self.taking == tp:
+            return True
+        if any(event.message.tp == tp for event in self.queue._queue):
+            return True
+        position = consumer.reading_at(tp)
+        return position is None or position <= following
 
 
 class MendedTransport(driver.Transport):  # type: ignore[misc]

@@ -138,7 +138,7 @@ def test_what_is_gone_before_a_record_that_is_gone_back_for_is_lost_and_committe
             sought.append(offset)
 
         made._thread = SimpleNamespace(seek_here=seek_here)
-        app.app.consumer, app._queue = made, asyncio.Queue()
+        app.app.consumer, app._fetched.queue = made, asyncio.Queue()
         app.attach(processor, Missing(lost=7), MemoryDelivery())
         app.ready.set()
         app._on_seek(CLICKS, 10)
@@ -152,6 +152,31 @@ def test_what_is_gone_before_a_record_that_is_gone_back_for_is_lost_and_committe
         made._acked[CLICKS] = [20]
         assert made._new_offset(CLICKS) == 21
         processor.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("others_wait", "reading_at", "coming"),
+    [  # 10 is next: what was handed out beyond it and is not here was dropped
+        (True, 10, True),
+        (True, None, True),
+        (True, 12, False),
+        (False, 10, False),  # nothing is before it: it should have come
+    ],
+)
+def test_a_partition_whose_turn_is_still_to_come_is_not_gone_back_for(
+    others_wait: bool, reading_at: int | None, coming: bool, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        app = ShopperApp(weft_settings.load({}, data_dir=tmp_path), 4)
+        app.app.consumer = SimpleNamespace(reading_at=lambda _tp: reading_at)
+        app.ready.set()
+        app._on_seek(CLICKS, 10)
+        app._fetched.queue = queue = asyncio.Queue()
+        if others_wait:
+            queue.put_nowait(SimpleNamespace(message=SimpleNamespace(tp=TP("clicks", 1))))
+        assert app.on_its_way(CLICKS) == coming
 
     asyncio.run(main())
 

@@ -45,9 +45,15 @@ def test_one_whose_record_is_on_its_way_starts_anew() -> None:
 def test_where_no_record_is_left_it_is_due_only_once_the_end_moves() -> None:
     made = Stalls(patience=3)
     assert any(looks(made, 3, 5, 6))
-    made.empty_to(P, 6)
+    made.empty(P, 5, 6)
     assert not any(looks(made, 9, 5, 6))
     assert looks(made, 3, 5, 8) == [False, False, True]
+
+
+def test_what_was_empty_says_nothing_of_what_lies_before_it() -> None:
+    made = Stalls(patience=3)
+    made.empty(P, 5, 6)
+    assert looks(made, 3, 3, 6) == [False, False, True]  # after a rebalance, from the commit on
 
 
 class Ends:
