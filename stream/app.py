@@ -51,7 +51,8 @@ class BatchTable(faust.Table):  # type: ignore[misc]
 class ShopperApp:
     """Everything that is Faust about Weft."""
 
-    looks_every = EVERY
+    #: Seconds between two looks at the partitions' ends.
+    looks_every: float = EVERY
 
     def __init__(self, settings: Settings, partitions: int, embedded: bool = False) -> None:
         self._settings = settings

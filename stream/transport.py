@@ -72,13 +72,6 @@ class MendedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             sought |= {tp: starts[tp] for tp in unset if sought[tp] is None}
         return sought
 
-    def reading_at(self, tp: TP) -> int | None:
-        """The next offset to hand out, as it stands now: for any thread."""
-        subscription = self._ensure_consumer()._subscription.subscription
-        assignment = subscription and subscription.assignment
-        state = assignment and assignment.state_value(tp)
-        return state._position if state else None
-
     async def seek_here(self, tp: TP, offset: int, wanted: Callable[[], bool]) -> None:
         """Seeks ``tp`` in this thread, if it is assigned and ``wanted`` still holds then."""
         await self.call_thread(self._seek_here, tp, offset, wanted)
@@ -164,9 +157,15 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
             self._awaited[tp] = offset, time.monotonic() + _PATIENCE
 
     def reading_at(self, tp: TP) -> int | None:
-        """The next offset that the reading thread hands out; None where it has no place."""
-        position: int | None = self._thread.reading_at(tp)
-        return position
+        """The next offset that the reading thread hands out; None where it has no place now."""
+        subscription = self._thread._ensure_consumer()._subscription.subscription
+        assignment = subscription and subscription.assignment
+        state = assignment and assignment.state_value(tp)
+        return state._position if state else None
+
+    def is_buffered(self, tp: TP) -> bool:
+        """Whether the reading thread has records of it that it did not hand out yet."""
+        return tp in self._thread._ensure_consumer()._fetcher._records
 
     async def _seek(self, partition: TP, offset: int) -> None:
         """What Faust's own ``seek`` does, in the thread that may."""
@@ -244,14 +243,14 @@ class Fetched:
 
         Others' backlog may be read first, for minutes: gone back for, it would lose its turn.
         """
-        if self.idle():
-            return False
         if self.queue is None or self.taking == tp:
             return True
         if any(event.message.tp == tp for event in self.queue._queue):
             return True
         position = consumer.reading_at(tp)
-        return position is None or position <= following
+        if position is not None and position > following:
+            return False  # handed out, and not here
+        return position is None or not self.idle() or consumer.is_buffered(tp)
 
 
 class MendedTransport(driver.Transport):  # type: ignore[misc]

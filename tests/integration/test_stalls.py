@@ -102,7 +102,8 @@ def test_what_was_dropped_where_nothing_is_committed_is_read_again_after_a_rebal
 def test_a_record_that_no_later_one_follows_is_gone_back_for_until_it_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(ShopperApp, "looks_every", 0.2)
+    monkeypatch.setattr(ShopperApp, "looks_every", 0.5)
+    stalls: list[int] = []
 
     async def main(settings: Settings) -> None:
         async with running_app(settings) as (app, processor):
@@ -111,18 +112,20 @@ def test_a_record_that_no_later_one_follows_is_gone_back_for_until_it_comes(
             await asyncio.to_thread(produce, settings, "clicks", USER, click(0), partition=0)
             await until(lambda: processor.counters.acked == 1)
             assert dropped == [0, 0]
-            assert (processor.counters.stalls, processor.counters.rewinds) == (2, 0)
+            assert processor.counters.rewinds == 0
+            stalls.append(processor.counters.stalls)
 
     with EmbeddedBroker() as broker:
         asyncio.run(main(Settings(kafka=broker.bootstrap, data_dir=tmp_path)))
-    assert caplog.text.count("offset 0 waits, 1 before the partition's end") == 2
+    assert stalls[0] >= 2  # more where a loaded machine is slow to read
+    assert caplog.text.count("offset 0 waits, 1 before the partition's end") == stalls[0]
 
 
 @pytest.mark.kafka
 def test_a_transactions_marker_at_the_end_is_looked_at_once_and_not_gone_back_for(
     kafka: RealKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ShopperApp, "looks_every", 0.2)
+    monkeypatch.setattr(ShopperApp, "looks_every", 0.5)
     looked: list[tuple[Partition, int, int]] = []
     look = KafkaGapReader.look
 
@@ -149,7 +152,7 @@ def test_a_transactions_marker_at_the_end_is_looked_at_once_and_not_gone_back_fo
                 await asyncio.to_thread(producer.commit_transaction, 30)
                 await until(lambda: processor.counters.acked == number + 1)  # noqa: B023
                 await until(lambda: len(looked) == 1 + 2 * number)  # noqa: B023 - awaited here
-            await asyncio.sleep(3.0)  # fifteen looks
+            await asyncio.sleep(5.0)  # ten looks
             assert looked == [(clicks, 1, 2), (clicks, 1, 2), (clicks, 3, 4)]
             assert (processor.counters.stalls, processor.counters.rewinds) == (0, 0)
 

@@ -137,7 +137,7 @@ def test_what_is_gone_before_a_record_that_is_gone_back_for_is_lost_and_committe
         async def seek_here(_tp: TP, offset: int, _wanted: Callable[[], bool]) -> None:
             sought.append(offset)
 
-        made._thread = SimpleNamespace(seek_here=seek_here)
+        made._thread, made.reading_at = SimpleNamespace(seek_here=seek_here), lambda _tp: 30
         app.app.consumer, app._fetched.queue = made, asyncio.Queue()
         app.attach(processor, Missing(lost=7), MemoryDelivery())
         app.ready.set()
@@ -157,20 +157,24 @@ def test_what_is_gone_before_a_record_that_is_gone_back_for_is_lost_and_committe
 
 
 @pytest.mark.parametrize(
-    ("others_wait", "reading_at", "coming"),
+    ("others_wait", "reading_at", "fetched", "coming"),
     [  # 10 is next: what was handed out beyond it and is not here was dropped
-        (True, 10, True),
-        (True, None, True),
-        (True, 12, False),
-        (False, 10, False),  # nothing is before it: it should have come
+        (True, 10, False, True),
+        (True, None, False, True),
+        (True, 12, True, False),
+        (False, 12, False, False),
+        (False, 10, True, True),
+        (False, 10, False, False),  # nothing is before it: it should have come
     ],
 )
 def test_a_partition_whose_turn_is_still_to_come_is_not_gone_back_for(
-    others_wait: bool, reading_at: int | None, coming: bool, tmp_path: Path
+    others_wait: bool, reading_at: int | None, fetched: bool, coming: bool, tmp_path: Path
 ) -> None:
     async def main() -> None:
         app = ShopperApp(weft_settings.load({}, data_dir=tmp_path), 4)
-        app.app.consumer = SimpleNamespace(reading_at=lambda _tp: reading_at)
+        app.app.consumer = SimpleNamespace(
+            reading_at=lambda _tp: reading_at, is_buffered=lambda _tp: fetched
+        )
         app.ready.set()
         app._on_seek(CLICKS, 10)
         app._fetched.queue = queue = asyncio.Queue()
