@@ -38,6 +38,7 @@ class Counters:
     reranked: int = 0
     erased: int = 0
     rewinds: int = 0
+    stalls: int = 0
     lost: int = 0
 
 

@@ -123,7 +123,13 @@ async def tell(app: ShopperApp, processor: ShopperProcessor, told: Told) -> None
         if time.monotonic() > counted + 1.0:
             counted = time.monotonic()
             counters = processor.counters
-            told("counters", rewinds=counters.rewinds, again=counters.again, lost=counters.lost)
+            told(
+                "counters",
+                rewinds=counters.rewinds,
+                stalls=counters.stalls,
+                again=counters.again,
+                lost=counters.lost,
+            )
         await asyncio.sleep(0.02)
 
 
