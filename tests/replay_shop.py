@@ -22,7 +22,7 @@ from stream import settings as weft_settings
 from stream.assemble import Parts
 from stream.contracts import decode_product, decode_shopper, encode_row
 from stream.delivery import Record
-from stream.publish import TOPIC_OF_TYPE, Entry
+from stream.publish import Entry
 from stream.replay import protocols
 from stream.replay.answers import KEPT, Answers
 from stream.replay.driver import Driver, Plan
@@ -31,6 +31,7 @@ from stream.replay.protocols import Asked
 from stream.replay.spool import Spool, spooled
 from stream.replay.stage import InProcess
 from stream.replay.store import Store
+from stream.rows import TOPIC_OF_TYPE
 from stream.serving import Live, Serving
 from stream.topics import PRODUCTS
 
@@ -69,13 +70,14 @@ class ReplayShop:
             what = "query" if kind == "search" else "item_id"
             row = {"user_id": user, what: item, "ts": int(START + day * DAY)}
             topic = TOPIC_OF_TYPE[kind]
-            key, value = encode_row(topic, row, NOW)
+            _, key, value = encode_row(topic, row, NOW)
             yield Entry(row["ts"], Record(topic, key, value))
 
     def _products(self) -> Iterable[Entry]:
         for item_id, title, *day in self.items:
             ts = START + day[0] * DAY if day else UNDATED
-            key, value = encode_row(PRODUCTS, {"item_id": item_id, "title": title, "ts": ts}, NOW)
+            row = {"item_id": item_id, "title": title, "ts": ts}
+            _, key, value = encode_row(PRODUCTS, row, NOW)
             yield Entry(ts, Record(PRODUCTS, key, value))
 
     def play(
