@@ -15,7 +15,6 @@ import logging
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
-import faust
 from faust.types import TP
 
 from models.errors import InvalidSettings, RetryLater, UnequalPartitions
@@ -25,27 +24,15 @@ from stream.contracts import attempts_in
 from stream.delivery import Fence
 from stream.faust_settings import faust_settings, quieten
 from stream.intake import Gap, GapReader, OffsetWatch, Partition, Verdict
-from stream.partition import partition_of
+from stream.partition import all_in
 from stream.settings import Settings, kafka_config
 from stream.shoppers import ShopperProcessor
 from stream.stalls import EVERY, StallWatch
+from stream.states import States
 from stream.topics import SHOPPER_TOPICS, TopicNames
 from stream.transport import Fetched, MendedApp, Tables
 
 _log = logging.getLogger("weft.app")
-
-
-class BatchTable(faust.Table):  # type: ignore[misc]
-    """A table whose changelog is written by the processor: one record a shopper and batch."""
-
-    def on_key_get(self, key: bytes) -> None:
-        """No sensor."""
-
-    def on_key_set(self, key: bytes, value: bytes) -> None:
-        """No record: Faust would send one an event, and not wait for it."""
-
-    def on_key_del(self, key: bytes) -> None:
-        """No tombstone: keys leave when their partition does, and live on elsewhere."""
 
 
 class ShopperApp:
@@ -75,7 +62,6 @@ class ShopperApp:
         self._revocations = 0
         self.app = MendedApp(
             self._names.member,
-            Table=BatchTable,
             TableManager=Tables,
             **faust_settings(settings, partitions),
         )
@@ -97,7 +83,9 @@ class ShopperApp:
             replicas=settings.replicas,
             **raw,
         )
-        self.table = self.app.Table(
+        #: The shoppers' states, which Faust does not know: it would send a record an event.
+        self.table = States()
+        self.app.Table(  # stays empty; says when partitions have come
             "shoppers",
             key_type=bytes,
             value_type=bytes,
@@ -296,24 +284,22 @@ class ShopperApp:
             await self.app.crash(error)
 
     async def _restore(self) -> None:
+        """Brings the states up to the changelog's end. What is long is done beside the loop."""
+        if self._deriving is not None:
+            self._deriving.cancel()  # the table is the other thread's for now
         held = self._revocations, self.app.consumer_generation_id
         topic = self._names.changelog
         partitions = {tp.partition for tp in self.app.consumer.assignment() if tp.topic == topic}
         read = await self._read(partitions, held)
         if read is None:
             return  # the partitions changed meanwhile, and with them comes another call
-        if any(self._partition(key) != place for key, place in read.places.items()):
-            raise UnequalPartitions(
-                "the shoppers' states were written with another count of partitions or another "
-                "partitioner: go back to it, or start with another WEFT_GROUP"
-            )
-        now_held = {key: self._partition(key) for key in self.table}
-        self._changelog.restored(self.table, read, now_held)
+        await asyncio.to_thread(self._changelog.restored, self.table, read)
+        if not self._holds(held):
+            return
         assert self._processor is not None
         self._deriving = asyncio.create_task(self._derive(self._processor.recovered()))
-        if self._holds(held):
-            self.ready.set()
-            _log.info("holding %d shoppers of partitions %s", len(self.table), sorted(partitions))
+        self.ready.set()
+        _log.info("holding %d shoppers of partitions %s", len(self.table), sorted(partitions))
 
     async def _derive(self, derived: Coroutine[Any, Any, None]) -> None:
         try:
@@ -340,7 +326,11 @@ class ShopperApp:
         """Fences first: nothing of a former owner comes after what is read then. Blocks."""
         assert self._fence is not None
         self._fence.own(self._names.changelog, partitions)
-        return self._changelog.read(partitions)
-
-    def _partition(self, key: bytes) -> int:
-        return partition_of(key, self._partitions, self._settings.partitioner)
+        read = self._changelog.read(partitions)
+        for partition, states in read.states.items():
+            if not all_in(partition, states, self._partitions, self._settings.partitioner):
+                raise UnequalPartitions(
+                    "the shoppers' states were written with another count of partitions or another "
+                    "partitioner: go back to it, or start with another WEFT_GROUP"
+                )
+        return read

@@ -49,6 +49,7 @@ class Due:
     partition: int
     state: ShopperState
     trigger: str
+    data: bytes = b""  # the state's record, once it is made
 
 
 @dataclass(slots=True)

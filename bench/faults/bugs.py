@@ -32,7 +32,7 @@ def offset_not_stored() -> None:
     apply = ShopperState.apply
 
     def forgetful(self: ShopperState, topic: str, offset: int, event: ShopperEvent) -> Applied:
-        self.offsets.pop(topic, None)
+        self.offsets = {name: last for name, last in self.offsets.items() if name != topic}
         return apply(self, topic, offset, event)
 
     ShopperState.apply = forgetful  # type: ignore[method-assign]

@@ -22,36 +22,18 @@ from models.recommender import Recommender
 from models.zero_shot import ZeroShotSpace
 from stream import settings as weft_settings
 from stream.app import ShopperApp
-from stream.changelog import Changelog, Read
 from stream.fake import MemoryDelivery
 from stream.intake import Gap, Partition
 from stream.shoppers import ShopperProcessor
-from stream.state import ShopperState
 from stream.transport import MendedConsumer, mend_offset_fetch
 
 CLICKS = TP("clicks", 0)
 
 
-def test_a_partition_that_leaves_takes_its_shoppers_along_and_the_new_ones_are_held(
-    tmp_path: Path,
-) -> None:
-    async def main() -> None:
-        settings = weft_settings.load({}, data_dir=tmp_path)
-        table = ShopperApp(settings, 4).table
-        table[b"gone"] = ShopperState(offsets={"clicks": 5}).dumps()
-        changelog = Changelog({}, "changelog")
-        new = ShopperState(offsets={"clicks": 9}).dumps()
-        changelog.restored(table, Read({b"new": new}, {b"new": 1}, {1: 10}), {b"gone": 0})
-        assert dict(table.items()) == {b"new": new}
-        assert changelog.positions == {1: 10}
-
-    asyncio.run(main())
-
-
 def test_a_state_that_cannot_be_read_ends_the_worker_with_the_reason(tmp_path: Path) -> None:
     async def main() -> BaseException | None:
         app = ShopperApp(weft_settings.load({}, data_dir=tmp_path), 4)
-        app.table[b"ana"] = b"no state"
+        app.table.restored({0: {b"ana": b"no state"}})
         processor = ShopperProcessor(
             weft_settings.load({}, data_dir=tmp_path), app.table,
             Recommender(MemoryIndex(), ZeroShotSpace(HashEncoder()), Popularity(7), None, 0, 1, 1),
