@@ -131,7 +131,10 @@ class GroupProgress:
         """The partitions' ends as they are now."""
         metadata = self._consumer.list_topics(self._topic, timeout=TIMEOUT)
         ends = {}
-        for partition in metadata.topics[self._topic].partitions:
+        topic = metadata.topics.get(self._topic)
+        if topic is None or not topic.partitions:  # of no partition nothing is left to read
+            raise BrokerUnavailable(f"the broker does not know {self._topic} just now")
+        for partition in topic.partitions:
             place = TopicPartition(self._topic, partition)
             _, ends[partition] = bounds_of(self._consumer, place, TIMEOUT)
         self._ends, self._asked_at = ends, time.monotonic()

@@ -159,7 +159,10 @@ class GroupFollower(Follower):
         reached &= self._mine
         if reached:
             places = [TopicPartition(self._topic, p, self._next[p]) for p in reached]
-            self._consumer.store_offsets(offsets=places)
+            try:
+                self._consumer.store_offsets(offsets=places)
+            except KafkaException as error:  # a partition has just moved on
+                _log.warning("not kept, some products come again: %s", error.args[0].str())
 
     def settle(self, *, now: bool = False) -> None:
         """Commits ``now``, before leaving the group; else librdkafka commits in time."""

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from models.errors import WeftError
+from models.errors import RetryLater, WeftError
 from stream.app import ShopperApp
 from stream.assemble import Parts, assemble, load_serving
 from stream.broker import Layout, ensure_topics
@@ -160,6 +160,9 @@ class Worker:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._failed.wait(), 0.5)
+            # What failed may be what serves no more, and then the check finds nothing: were it not
+            # forgotten, this loop would never wait again. What fails meanwhile sets it anew.
+            self._failed.clear()
             self.check()
 
     def check(self) -> None:
@@ -231,10 +234,18 @@ async def _serve(worker: Worker, started: float) -> None:
     await worker.start()
     await worker.ready()
     _log.info(
-        "ready in %.1f s: %s, %d items, LLM %s",
+        "ready in %.1f s: %s, %s, LLM %s",
         time.monotonic() - started,
         worker.parts.live.current.label,
-        worker.parts.index.count(),
+        await _stock(worker),
         "asked" if worker.parts.live.wants_rerank else "not asked",
     )
     await worker.wait()
+
+
+async def _stock(worker: Worker) -> str:
+    """What the index holds, in words: it may be away just now, which ends no worker."""
+    try:
+        return f"{await asyncio.to_thread(worker.parts.index.count)} items"
+    except RetryLater:
+        return "the index is away"
