@@ -17,12 +17,15 @@ from qdrant_client import QdrantClient
 from models.domain import Item
 from models.fake import HashEncoder, MemoryIndex
 from models.ports import FloatArray, Hit, ItemIndex
+from stream.index_client import connect
 from stream.index_edge import EdgeIndex
-from stream.index_server import ServerIndex, connect
+from stream.index_port import Owner
+from stream.index_server import ServerIndex
 from stream.replay.remembering import RememberingIndex
 from tests.qdrant_http import fake_qdrant
 
 ENCODER = HashEncoder(dim=32)
+OWNER = Owner("kraft-1", "", "weft")
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
 
 
@@ -60,8 +63,8 @@ def remembering(folder: Path, _closing: ExitStack) -> Adapter:
 def local(_folder: Path, _closing: ExitStack) -> Adapter:
     client = QdrantClient(":memory:")
     return Adapter(
-        lambda: ServerIndex(client, "items", ENCODER.name, ENCODER.dim),
-        lambda _: ServerIndex(client, "items", ENCODER.name, ENCODER.dim),
+        lambda: ServerIndex(client, "items", ENCODER.name, ENCODER.dim, OWNER),
+        lambda _: ServerIndex(client, "items", ENCODER.name, ENCODER.dim, OWNER),
         threads=False,  # the client's local mode is for one thread; a server is not
     )
 
@@ -81,7 +84,7 @@ def server(_folder: Path, closing: ExitStack) -> Adapter:
 
 def _over_http(url: str, collection: str) -> Adapter:
     def opened() -> ItemIndex:
-        return ServerIndex(connect(url), collection, ENCODER.name, ENCODER.dim)
+        return ServerIndex(connect(url), collection, ENCODER.name, ENCODER.dim, OWNER)
 
     def reopened(index: ItemIndex) -> ItemIndex:
         index.close()
