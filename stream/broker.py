@@ -27,6 +27,7 @@ from stream.settings import Settings, kafka_config
 from stream.topics import (
     ALL_TOPICS,
     CHANGELOG_CONFIG,
+    CONTROL_CONFIG,
     RECOMMENDATIONS,
     SHOPPER_TOPICS,
     TopicNames,
@@ -186,7 +187,7 @@ def _wanted(settings: Settings, names: TopicNames, counts: Mapping[str, int]) ->
     alike = _alike(names)
     common = next((counts[name] for name in alike if name in counts), settings.partitions)
     configs = {names.of(topic): config_of(topic) for topic in ALL_TOPICS}
-    configs[names.changelog] = configs[names.control] = CHANGELOG_CONFIG
+    configs |= {names.changelog: CHANGELOG_CONFIG, names.control: CONTROL_CONFIG}
     counts_of = {**dict.fromkeys(alike, common), names.control: 1}
     return [
         NewTopic(

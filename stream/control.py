@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import orjson
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from models.errors import BrokerUnavailable, Fatal
 from stream.bounds import bounds_of
@@ -35,6 +35,7 @@ _log = logging.getLogger("weft.bundles")
 
 _WISH: Final = b"bundle"
 _WORKER: Final = b"worker/"
+_MANY: Final = 500  # records read at once
 _TIMEOUT: Final = 30.0  # seconds without a record until the broker counts as gone
 
 #: Seconds between two reports of a worker that has no news.
@@ -130,13 +131,16 @@ class ControlReader:
         while self._next < end:
             if time.monotonic() > until:
                 raise BrokerUnavailable(f"the end of {self._topic} did not come")
-            self.follow(0.2)
+            for message in self._consumer.consume(_MANY, 0.2):  # an hour of many workers' beats
+                self._take_in(message)
 
     def follow(self, seconds: float) -> None:
         """Takes in what comes within ``seconds``, and returns sooner after a record."""
         message = self._consumer.poll(seconds)
-        if message is None:
-            return
+        if message is not None:
+            self._take_in(message)
+
+    def _take_in(self, message: Message) -> None:
         key, value, offset = message.key(), message.value(), message.offset() or 0
         if (error := message.error()) is not None:
             if error.code() == KafkaError._PARTITION_EOF:

@@ -146,8 +146,8 @@ def test_two_groups_on_one_server_switch_beside_each_other(made: Shop) -> None:
                 for worker, told in ((one, asked), (other, "first")):
                     answers, heard = await made.use(told, group=worker.settings.group)
                     assert answers.good, heard
-            for worker, told in ((one, made.second), (other, made.first)):
-                assert worker.parts.live.current.bundle == told.id
+            for worker, bundle in ((one, made.second), (other, made.first)):
+                assert worker.parts.live.current.bundle == bundle.id
                 assert worker._asking.is_alive()  # which ends at the first search that fails
 
     with fake_qdrant() as server:

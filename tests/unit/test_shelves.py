@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
@@ -32,7 +33,7 @@ from tests.qdrant_http import fake_qdrant
 A, B = "a" * 12, "b" * 12
 
 
-def settings_in(folder: Path, **changed: object) -> Settings:
+def settings_in(folder: Path, **changed: Any) -> Settings:
     return weft_settings.load({}, data_dir=folder, bundles=str(folder / "bundles"), **changed)
 
 
@@ -146,7 +147,7 @@ class Bundles:
                 if running is not None:  # it beats while the new one listens
                     delivery.deliver([report_record(topic, running, 2, beat=True)])
                 found = first_choices(settings, control, shelves_of(settings), patience=2.0)
-                chosen = [path and path.name for path in found]
+                chosen = [None if path is None else path.name for path in found]
             delivery.close()
         return chosen
 
