@@ -14,7 +14,6 @@ from models.ports import ItemIndex
 from stream.findings import Finding
 from stream.items import Position
 from stream.settings import Settings
-from stream.topics import TopicNames
 
 #: What follows the name of a zero-shot index in the name of a bundle's.
 SUFFIX: Final = r"(?:-([0-9a-f]{12}))?"
@@ -49,8 +48,8 @@ class IndexHome:
 
     def name(self, bundle: str = "") -> str:
         """Of a bundle's index, "" is the zero-shot space."""
-        names = TopicNames(self.settings.topic_prefix, self.settings.group)
-        base = self.settings.collection or names.items
+        told = self.settings
+        base = told.collection or f"{told.group}-{told.topic_prefix}items"  # as the changelog's
         return f"{base}-{bundle}" if bundle else base
 
     def path(self, bundle: str = "") -> Path:

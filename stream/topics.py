@@ -76,11 +76,6 @@ class TopicNames:
         return f"{self.group}-{self.prefix}shoppers-changelog"
 
     @property
-    def items(self) -> str:
-        """The item index, unless the settings name another: a folder or a collection."""
-        return f"{self.group}-{self.prefix}items"
-
-    @property
     def control(self) -> str:
         """The compacted topic of which only partition 0 is used: which bundle is to serve."""
         return f"{self.group}-{self.prefix}bundle"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from models.bundle import open_bundle
 from models.errors import BrokerUnavailable
@@ -15,6 +16,8 @@ from stream.control import HEARD_WITHIN, ControlReader, Report, State, Wish, wis
 from stream.delivery import KafkaDelivery
 from stream.settings import Settings, kafka_config
 from stream.topics import TopicNames
+
+_TIMEOUT: Final = 5.0  # seconds for the broker's answer; then it counts as away
 
 
 @dataclass(slots=True)
@@ -80,19 +83,19 @@ class Asking:
         until = time.monotonic() + timeout
         while True:
             answers = self._answers()
+            if answers.silent:
+                if not self._is_in_touch():
+                    self._heard.clear()  # who cannot be heard is not silent
+                answers = self._answers()
             left = until - time.monotonic()
-            if answers.silent and not self._is_in_touch():
-                self._heard.clear()  # who cannot be heard is not silent
-            elif answers.overtaken or not answers.late:
-                return answers
-            if left <= 0:
+            if answers.overtaken or not answers.late or left <= 0:
                 return answers
             self._reader.follow(min(0.5, left))
 
     def _is_in_touch(self) -> bool:
         """Whether the broker answers; then all that is on the topic has been read."""
         try:
-            self._reader.to_the_end()
+            self._reader.to_the_end(_TIMEOUT)
         except BrokerUnavailable:
             return False
         return True
