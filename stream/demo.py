@@ -80,7 +80,8 @@ class Demo:
     async def run(self, seconds: float | None, stop: asyncio.Event) -> None:
         """Runs until ``stop``, or ``seconds`` after the catalogue is in."""
         with EmbeddedBroker() as broker, tempfile.TemporaryDirectory() as folder:
-            self._settings = replace(self._settings, kafka=broker.bootstrap)
+            # an index of its own, whatever workers here are set to: the sample is no real shop's
+            self._settings = replace(self._settings, kafka=broker.bootstrap, index="edge")
             self._worker = Worker(
                 self._settings, index_folder=Path(folder) / "index", on_indexed=self._on_indexed
             )

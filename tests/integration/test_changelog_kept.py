@@ -18,7 +18,8 @@ from confluent_kafka.admin import (
 from models.errors import UnsafeChangelog
 from stream.broker import ensure_topics
 from stream.changelog import Changelog
-from stream.doctor import Status, examine
+from stream.doctor import examine
+from stream.findings import Status
 from stream.settings import Settings
 from stream.states import States
 from stream.topics import TopicNames

@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from models.fusion import GATE_WEIGHT
 from stream.broker import EmbeddedBroker
 from stream.cli import cli
+from stream.cli.worker import settings_rows
 from stream.contracts import decode_product, decode_recommendation, decode_shopper
 from stream.settings import PREFIX, describe
 
@@ -73,7 +74,7 @@ def says_something(file: Path) -> bool:
 def settings_table() -> str:
     """The table of settings as the README should have it."""
     rows = ["| variable | default | what it is |", "| --- | --- | --- |"]
-    for variable, default, words in describe():
+    for variable, default, words in settings_rows():
         shown = f"`{default}`" if default else ""
         rows.append(f"| `{variable}` | {shown} | {words.replace('|', chr(92) + '|')} |")
     return "\n".join(rows)
