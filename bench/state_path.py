@@ -54,9 +54,6 @@ class NewestItems:
             for history in histories
         ]
 
-    def forget(self) -> None:
-        """Nothing is kept."""
-
 
 async def run_weft(bootstrap: str, events: int) -> float:
     from models.popularity import Popularity

@@ -126,11 +126,6 @@ class Recommender:
         """Whether the LLM takes part in the order where there is time."""
         return self._reranker is not None
 
-    def forget(self) -> None:
-        """Drops what is kept of shoppers' histories. For the thread that recommends."""
-        if self._reranker is not None:
-            self._reranker.forget_histories()
-
     def recommend(self, histories: Sequence[History], deadline: Deadline) -> list[Recommendation]:
         """One list for each history, in order; the first are the last to go without the LLM.
 
@@ -218,7 +213,10 @@ class Recommender:
             draft.owed = True
         if deadline.remaining() <= 0:
             return
-        requests = self._requests(asked, known)
+        requests = [
+            RerankRequest(_reads(draft.history, known.stored), draft.candidates[: self._scored])
+            for draft in asked
+        ]
         try:
             answers = self._reranker.score(requests, deadline)
         except RerankerFailed as error:  # degrade: the retriever's lists go out, and say so
@@ -234,20 +232,6 @@ class Recommender:
                     rest = rest - rest.max() + first.min()
                 draft.scores = np.concatenate([first, rest])
                 draft.reranked = True
-
-    def _requests(self, asked: Sequence[_Draft], known: _Known) -> list[RerankRequest]:
-        """What the LLM is asked; the candidates' vectors are read where it needs them."""
-        scored = [draft.candidates[: self._scored] for draft in asked]
-        if self._reranker is not None and self._reranker.needs_vectors:
-            known.look_up(self._index, (item.item_id for items in scored for item in items))
-        requests = []
-        for draft, items in zip(asked, scored, strict=True):
-            reads = _reads(draft.history, known.stored)
-            vectors: tuple[FloatArray | None, ...] = ()
-            if self._reranker is not None and self._reranker.needs_vectors:
-                vectors = tuple(known.vectors.get(item.item_id) for item in items)
-            requests.append(RerankRequest(reads, items, vectors))
-        return requests
 
     def _order(self, drafts: Iterable[_Draft]) -> None:
         """The best candidates become lines; of equal ones the retriever's order holds."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from models import trending
 from models.breaker import CircuitBreaker
+from models.errors import BundleInvalid
 from models.fusion import GATE_WEIGHT
 from models.popularity import Popularity
 from models.ports import ItemIndex, Reranker, Space
@@ -147,42 +148,21 @@ def rerank_weight(settings: Settings) -> float:
 
 def _bundle_weight(settings: Settings, bundle: Bundle) -> float:
     """The same with a bundle: its own validation decides; it may have no LLM."""
-    gate = bundle.manifest.weight if bundle.manifest.reader is not None else 0.0
+    gate = bundle.manifest.weight if bundle.manifest.llm is not None else 0.0
     return {"gate": gate, "always": settings.rerank_weight, "never": 0.0}[settings.rerank]
 
 
 def _reranker(settings: Settings, say: Say, bundle: Bundle | None) -> tuple[Reranker, int]:
     """The LLM and how many candidates it scores a list: a bundle's own, or the zero-shot one."""
-    if bundle is not None and bundle.manifest.reader is not None:
-        return _tuned(settings, say, bundle), settings.candidates or bundle.manifest.candidates
     from models.likelihood import default_candidates, load_reranker
 
-    reranker = load_reranker(settings.llm, settings.data_dir, settings.threads, say)
-    return reranker, settings.candidates or default_candidates()
+    ours = (settings.llm, settings.data_dir, settings.threads, say)
+    if bundle is None or bundle.manifest.llm is None:
+        return load_reranker(*ours), settings.candidates or default_candidates()
+    from models.bundle import LLM, invalid
 
-
-def _tuned(settings: Settings, say: Say, bundle: Bundle) -> Reranker:
-    """The bundle's LLM, of the kind that its manifest says."""
-    from models.bundle import READER, invalid
-    from models.errors import BundleInvalid
-    from models.likelihood import load_likelihood  # heavy, all: onnxruntime, or torch
-    from models.listwise import load_listwise
-    from models.manifest import KIND_LIKELIHOOD, KIND_LISTWISE
-    from models.reader import load_reader
-
-    folder, told = bundle.path / READER, bundle.manifest.reader or {}
-    data_dir, threads, llm = settings.data_dir, settings.threads, settings.llm
     try:
-        if bundle.manifest.kind == KIND_LISTWISE:
-            return load_listwise(folder, told, data_dir, threads, say, llm)
-        if bundle.manifest.kind == KIND_LIKELIHOOD:
-            return load_likelihood(folder, told, data_dir, threads, say, llm)
-        reader = load_reader(folder, told, data_dir, threads, say, llm)
+        reranker = load_reranker(*ours, bundle.manifest.llm, bundle.path / LLM)
     except BundleInvalid as error:
         raise invalid(bundle.path, str(error)) from error
-    if reader.dim != bundle.manifest.dim:
-        raise invalid(
-            bundle.path,
-            f"its reader speaks of {reader.dim} dimensions, its space has {bundle.manifest.dim}",
-        )
-    return reader
+    return reranker, settings.candidates or bundle.manifest.candidates

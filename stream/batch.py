@@ -60,7 +60,6 @@ class Batch:
     dead: list[Record] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     dead_bytes: int = 0
-    forgets: bool = False  # a shopper of it was erased
     rerank_only: bool = False
 
     def is_full(self, size: int) -> bool:

@@ -45,10 +45,6 @@ class Live:
         with self._batch:
             return self.current.recommender.recommend(histories, deadline)
 
-    def forget(self) -> None:
-        """Drops what is kept of histories. For the thread that recommends."""
-        self.current.recommender.forget()
-
     def switch(self, other: Serving) -> Serving:
         """Waits for the batch under way; returns the former serving, which nobody asks any more."""
         with self._batch:

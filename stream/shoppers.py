@@ -51,9 +51,6 @@ class Recommends(Protocol):
     def recommend(self, histories: Sequence[History], deadline: Deadline) -> list[Recommendation]:
         """One list a history. Blocks; raises ``RetryLater`` where the index is away."""
 
-    def forget(self) -> None:
-        """Drops what is kept of histories: a shopper was erased, or shoppers are another's now."""
-
 
 class ShopperProcessor:
     """Turns arrivals into states and lists. ``take`` and ``run`` belong to one event loop.
@@ -139,7 +136,6 @@ class ShopperProcessor:
             self.counters.again += 1
         elif applied is Applied.ERASED:
             self.counters.erased += 1
-            self._pending.forgets = True
         elif applied is Applied.NEW:
             self._derived.learn(state, arrival.topic, arrival.offset, event)
         self._pending.due[key] = Due(arrival.partition, state, TOPICS[arrival.topic].word)
@@ -222,8 +218,6 @@ class ShopperProcessor:
         asked = {key: batch.due[key] for key in keys if not batch.due[key].state.is_marker}
         lists: dict[bytes, Recommendation] = {}
         loop = asyncio.get_running_loop()
-        if batch.forgets:  # before any list of this batch, after those of the ones before it
-            await loop.run_in_executor(self._models, self._recommender.forget)
         if asked:
             histories = [due.state.history() for due in asked.values()]
             deadline = Deadline.after(self._seconds_for(batch), self._monotonic)
@@ -323,7 +317,6 @@ class ShopperProcessor:
         """
         self._derived.clear()
         self._backlog.clear()
-        self._models.submit(self._recommender.forget)
         return self._derive(self._epoch)
 
     async def _derive(self, epoch: int) -> None:

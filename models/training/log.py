@@ -32,6 +32,8 @@ from numpy.typing import NDArray
 from models.domain import Item, Kind
 from models.words import Vocabulary
 
+#: Places of a log's events, shoppers, or rows.
+Places = NDArray[np.int64]
 #: Grows when the arrays change: a folder of another format is made anew.
 FORMAT: Final = 3
 

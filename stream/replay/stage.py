@@ -180,9 +180,6 @@ class _Timed:
     def wants_rerank(self) -> bool:
         return self._models.wants_rerank
 
-    def forget(self) -> None:
-        self._models.forget()
-
     def recommend(self, histories: Sequence[History], _deadline: Deadline) -> list[Recommendation]:
         began = time.perf_counter()
         made: list[Recommendation] = []

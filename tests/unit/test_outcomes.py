@@ -59,9 +59,6 @@ class Raising:
             raise self.error
         return self.inside(histories, deadline)
 
-    def forget(self) -> None:
-        """Nothing is kept."""
-
 
 def raising(error: WeftError, times: int) -> Shop:
     shop = Shop()

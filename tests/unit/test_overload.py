@@ -50,9 +50,6 @@ class Watched:
     def wants_rerank(self) -> bool:
         return self.inside.wants_rerank
 
-    def forget(self) -> None:
-        self.inside.forget()
-
     def recommend(self, histories: Sequence[History], deadline: Deadline) -> list[Recommendation]:
         self.entered += 1
         if self.gate is not None:

@@ -53,9 +53,8 @@ class ScriptedReranker:
 
     name = "scripted"
 
-    def __init__(self, likes: dict[str, float], needs_vectors: bool = False) -> None:
+    def __init__(self, likes: dict[str, float]) -> None:
         self.likes = likes
-        self.needs_vectors = needs_vectors
         self.requests: list[RerankRequest] = []
 
     def score(
@@ -366,21 +365,3 @@ def test_a_query_is_encoded_once_and_a_blank_one_never() -> None:
 
 def test_no_shoppers_no_lists() -> None:
     assert Shop().lists() == []
-
-
-def test_a_reranker_that_needs_vectors_gets_each_candidates_as_the_index_holds_it() -> None:
-    asked = ScriptedReranker({}, needs_vectors=True)
-    shop = Shop(asked)
-    before = shop.index.gets
-    shop.lists(clicked("d1"))
-    (request,) = asked.requests
-    assert len(request.candidates) == len(request.vectors) > 0
-    for item, vector in zip(request.candidates, request.vectors, strict=True):
-        assert vector == pytest.approx(shop.encoder.encode([item.text])[0])
-    assert shop.index.gets - before == 2  # the history's items; the candidates', reasons included
-
-
-def test_a_reranker_that_needs_none_gets_none() -> None:
-    asked = ScriptedReranker({})
-    Shop(asked).lists(clicked("d1"))
-    assert asked.requests[0].vectors == ()
