@@ -1,7 +1,8 @@
 """Writes the parts of docs/ that follow from the code: ``python -m tests.generated_docs``.
 
-The code map (each module's first words, by package), the table of settings and the help of every
-command. ``tests/unit/test_readme.py`` fails where a file differs from what this would write.
+The code map (each module's first words, by package), the table of settings, the help of every
+command and the list of benchmarks. ``tests/unit/test_readme.py`` fails where a file differs from
+what this would write.
 """
 
 from __future__ import annotations
@@ -20,9 +21,15 @@ from stream.settings import describe
 
 ROOT: Final = Path(__file__).parents[1]
 PACKAGES: Final = ("models", "stream", "bench", "tests")
-#: In docs/configuration.md the generated table stands between these lines.
-BEGIN: Final = "<!-- the table of settings: tests/generated_docs.py writes it -->"
-END: Final = "<!-- end of the table -->"
+#: What is generated inside a page stands between these lines.
+SETTINGS: Final = (
+    "<!-- the table of settings: tests/generated_docs.py writes it -->",
+    "<!-- end of the table -->",
+)
+BENCHMARKS: Final = (
+    "<!-- the list of benchmarks: tests/generated_docs.py writes it -->",
+    "<!-- end of the list -->",
+)
 _WIDTH: Final = 90
 
 _MAP: Final = """\
@@ -97,11 +104,28 @@ def settings_table() -> str:
     return "\n".join(rows)
 
 
-def configuration() -> str:
-    """docs/configuration.md with the table as it should be; the rest as it is written there."""
-    before, _, rest = (ROOT / "docs/configuration.md").read_text("utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{settings_table()}\n{END}{after}"
+def benchmarks_table() -> str:
+    """The list of docs/benchmarks.md: every module of bench that can be run."""
+    quick = ast.parse((ROOT / "bench/__main__.py").read_text("utf-8"))
+    named = {node.value for node in ast.walk(quick) if isinstance(node, ast.Constant)}
+    rows = ["| command | measures | in `make bench` |", "| --- | --- | --- |"]
+    for file in sorted([*(ROOT / "bench").glob("*.py"), *(ROOT / "bench").glob("*/__main__.py")]):
+        name = file.parent.name if file.name == "__main__.py" else file.stem
+        if name != "bench" and "def main(" in file.read_text("utf-8"):
+            ran = "yes" if name in named else ""
+            rows.append(f"| `python -m bench.{name}` | {_cell(first_words(file))} | {ran} |")
+    return "\n".join(rows)
+
+
+def _page(name: str, marks: tuple[str, str], text: str) -> str:
+    """A page of docs/ with ``text`` between the marks; the rest as it is written there.
+
+    Raises ``ValueError`` where a mark is missing.
+    """
+    page = (ROOT / "docs" / name).read_text("utf-8")
+    begin, end = marks
+    before, after = page[: page.index(begin)], page[page.index(end) :]
+    return f"{before}{begin}\n{text}\n{after}"
 
 
 def commands(group: click.Context | None = None) -> Iterator[click.Context]:
@@ -134,7 +158,8 @@ def generated() -> dict[Path, str]:
     docs = ROOT / "docs"
     return {
         docs / "code-map.md": code_map(),
-        docs / "configuration.md": configuration(),
+        docs / "configuration.md": _page("configuration.md", SETTINGS, settings_table()),
+        docs / "benchmarks.md": _page("benchmarks.md", BENCHMARKS, benchmarks_table()),
         docs / "commands.md": command_pages(),
     }
 

@@ -19,6 +19,7 @@ import click
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
+from models import errors
 from models.fusion import GATE_WEIGHT
 from models.likelihood import GENERAL_KEPT
 from stream.backlog import KEPT
@@ -68,8 +69,8 @@ def weft_commands() -> list[list[str]]:
 
 
 def module_commands() -> list[tuple[str, ...]]:
-    """(module, argument, …) of each ``python -m``, in shell blocks, indented or in a line."""
-    inline = re.findall(r"python -m ([^`\n]+)", PAGES)
+    """(module, argument, …) of each ``python -m`` of ours, in a block or in a line."""
+    inline = re.findall(rf"python -m ((?:{'|'.join(PACKAGES)})\.[^`\n]+)", PAGES)
     return sorted({tuple(shlex.split(words.split(" | ")[0], comments=True)) for words in inline})
 
 
@@ -124,8 +125,6 @@ def test_the_command_line_takes_what_a_page_types(words: list[str]) -> None:
 @pytest.mark.parametrize("words", module_commands(), ids=" ".join)
 def test_a_module_that_a_page_runs_is_there_and_has_the_options(words: tuple[str, ...]) -> None:
     module, *arguments = words
-    if module.split(".")[0] not in PACKAGES:
-        pytest.skip(f"{module} is another's")
     spec = importlib.util.find_spec(module)
     assert spec is not None, module
     if spec.submodule_search_locations is not None:
@@ -163,6 +162,15 @@ def test_every_file_that_a_page_names_is_there() -> None:
     }
     assert named
     assert [each for each in sorted(named) if not (ROOT / each[1]).exists()] == []
+
+
+def test_every_error_says_what_to_do_about_it() -> None:
+    section = NOW["docs/operations.md"].partition("## When something is wrong\n")[2]
+    kinds = [each for each in vars(errors).values() if isinstance(each, type)]
+    tree = {each for each in kinds if issubclass(each, errors.WeftError)}
+    leaves = {error.__name__ for error in tree if not tree & set(error.__subclasses__())}
+    assert len(leaves) > 10
+    assert {name for name in leaves if f"`{name}`" not in section.partition("\n## ")[0]} == set()
 
 
 def test_every_page_is_reached_from_the_readme() -> None:
