@@ -38,8 +38,9 @@ _log = logging.getLogger("weft.broker")
 
 
 class EmbeddedBroker:
-    """librdkafka's in-process cluster, at a loopback address that any Kafka client can use.
+    """librdkafka's in-process cluster, at a loopback address.
 
+    Clients of librdkafka, aiokafka, kafkajs and kafka-go can use it; Java's and franz-go cannot.
     A topic appears on first use, with 4 partitions. A partition keeps its newest 5 MB or 100,000
     records and drops older ones without a word, so publishers must wait for consumers. Nothing
     is compacted, nothing survives the process.

@@ -83,7 +83,7 @@ class DemoView:
         """What runs, and where another terminal gets at it; the last three in words."""
         self._line(Text.assemble(("Weft", "bold"), f"  {items:,} items in {clean(index)}"))
         self._line(Text(f"models: {clean(models)}; LLM: {clean(llm)}"))
-        self._line(Text.assemble("Kafka for any client: ", (clean(address), "bold cyan")))
+        self._line(Text.assemble("Kafka for librdkafka's clients: ", (clean(address), "bold cyan")))
         self._gap()
 
     def note(self, words: str) -> None:

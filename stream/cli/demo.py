@@ -58,9 +58,10 @@ def command(
     """See Weft work on a sample shop: broker, index and models in this process.
 
     Prints who does what and what is recommended with reasons, shows a new product becoming
-    retrievable, and the address at which any Kafka client can subscribe meanwhile. The shop is
-    invented, and so is the log that its models were tuned on. With --catalog and --events it
-    plays your own files (the formats of `weft catalog publish` and `weft events publish`).
+    retrievable, and the address at which a Kafka client of librdkafka's can subscribe meanwhile.
+    The shop is invented, and so is the log that its models were tuned on. With --catalog and
+    --events it plays your own files (the formats of `weft catalog publish` and `weft events
+    publish`).
     """
     if (catalog is None) != (events is None):
         raise click.UsageError("--catalog and --events go together: events name the items")
