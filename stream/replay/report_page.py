@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from models.domain import Kind
 from models.evaluation import Interval
 from stream.demo_view import clean
 from stream.replay import report_text as words
@@ -48,6 +49,7 @@ def _environment() -> Environment:
         "counted": words.counted, "milliseconds": words.milliseconds,
         "moment": words.moment, "nan": float("nan"), "number": words.number,
         "seconds": words.seconds, "span": words.span, "unit": words.unit,
+        "verbs": {kind.value: kind.verb for kind in Kind},
     }  # fmt: skip
     for name in ("script.js", "style.css"):
         part = files("stream.replay").joinpath("page", name).read_text(encoding="utf-8")
