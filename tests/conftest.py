@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kafka import RealKafka, real_kafka, why_missing
+from testbed.kafka import RealKafka, real_kafka, why_missing
 
 
 @pytest.fixture(scope="session")

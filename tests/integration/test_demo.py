@@ -66,7 +66,7 @@ def test_ctrl_c_ends_it_in_order_with_a_summary(weights_dir: Path) -> None:
         time.sleep(1)
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
-        code = process.wait(60)
+        code = process.wait(120)
     assert "items: 4,00" in rest, rest
     assert "Traceback" not in rest
     assert code == 0

@@ -21,6 +21,6 @@ def test_a_producer_puts_each_key_where_we_say(partitioner: str) -> None:
         producer = Producer({"bootstrap.servers": broker.bootstrap, "partitioner": partitioner})
         for key in keys:
             producer.produce("clicks", b"{}", key.encode(), on_delivery=delivered)
-        assert producer.flush(20) == 0
+        assert producer.flush(120) == 0
     assert len(placed) == len(keys)
     assert placed == {key: partition_of(key, 4, partitioner) for key in placed}

@@ -15,14 +15,19 @@ from stream.broker import EmbeddedBroker, ensure_topics
 from stream.cli import cli
 from stream.doctor import Finding, Status, examine
 from stream.settings import Settings
+from testbed.waiting import PATIENCE
+
+NOWHERE = "127.0.0.1:9"
 
 
 def findings(settings: Settings) -> dict[str, Finding]:
-    return {finding.part: finding for finding in examine(settings, timeout=1.0)}
+    """Waits for a broker that is there as long as it takes, for one that is not no longer."""
+    timeout = 0.1 if settings.kafka == NOWHERE else PATIENCE
+    return {finding.part: finding for finding in examine(settings, timeout)}
 
 
 def settings_in(folder: Path, **changes: object) -> Settings:
-    base = Settings(kafka="127.0.0.1:9", data_dir=folder)
+    base = Settings(kafka=NOWHERE, data_dir=folder)
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -86,14 +91,20 @@ def qdrant() -> Iterator[str]:
 
 @pytest.mark.filterwarnings("ignore:Api key is used with an insecure")
 def test_a_qdrant_server_is_asked_with_its_key_and_its_refusal_is_told(tmp_path: Path) -> None:
-    with qdrant() as url:
-        right = settings_in(tmp_path, index="server", qdrant_url=url, qdrant_api_key="sesame")
+    with EmbeddedBroker() as broker, qdrant() as url:
+        right = settings_in(
+            tmp_path,
+            kafka=broker.bootstrap,
+            index="server",
+            qdrant_url=url,
+            qdrant_api_key="sesame",
+        )
         assert findings(right)["index"].status is Status.OK
         wrong = findings(dataclasses.replace(right, qdrant_api_key="other"))["index"]
         assert wrong.status is Status.MISSING
         assert "401" in wrong.words
         assert "sesame" not in wrong.words
-    away = findings(right)["index"]
+    away = findings(dataclasses.replace(right, kafka=NOWHERE))["index"]
     assert away.status is Status.MISSING
     assert "no Qdrant server answers" in away.words
 

@@ -17,7 +17,7 @@ from stream.importers.amazon import literal
 from stream.importers.run import import_log
 from stream.importers.source import price, text
 from stream.importers.taobao import Seen
-from tests.published_logs import (
+from testbed.published_logs import (
     HM_ARTICLES,
     HM_SALES,
     META_2014,

@@ -137,7 +137,7 @@ def test_the_example_of_a_subscriber_holds_what_to_show_each_shopper() -> None:
         producer = Producer({"bootstrap.servers": broker.bootstrap})
         producer.produce("recommendations", example, "nora")
         producer.produce("recommendations", None, "ines")
-        assert producer.flush(10) == 0
+        assert producer.flush(120) == 0
         code = subscriber.replace("127.0.0.1:9092", broker.bootstrap)
         exec(f"{code}    if len(lists) == 2: break\n", found)
     assert found["lists"] == {"nora": json.loads(example)["items"], "ines": []}
@@ -156,9 +156,9 @@ def test_what_the_example_of_a_publisher_sends_keeps_the_contract() -> None:
 def _only(bootstrap: str, topic: str) -> tuple[bytes | None, bytes | None]:
     """Key and value of the one record of a topic."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "readme"})
-    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    partitions = consumer.list_topics(topic, timeout=120).topics[topic].partitions
     consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
-    message = consumer.poll(10)
+    message = consumer.poll(120)
     consumer.close()
     assert message is not None
     assert message.error() is None

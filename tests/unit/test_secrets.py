@@ -20,7 +20,7 @@ from stream.cli import cli
 from stream.doctor import examine
 from stream.faust_settings import _credentials
 from stream.settings import Settings, describe, load
-from tests.kafka import free_ports
+from testbed.kafka import free_ports
 
 SECRETS = [field.name for field in dataclasses.fields(Settings) if field.metadata["secret"]]
 WORD = "open-sesame-7f3a"

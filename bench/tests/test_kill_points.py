@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -24,7 +24,8 @@ from stream.partition import partition_of
 from stream.settings import load
 from stream.state import ShopperState, loads
 from stream.topics import TopicNames
-from tests.kafka import RealKafka, real_kafka, why_missing
+from testbed.kafka import RealKafka, real_kafka, why_missing
+from testbed.waiting import PATIENCE, eventually
 
 pytestmark = [
     pytest.mark.kafka,
@@ -58,7 +59,7 @@ class Bench:
             row = {"user_id": SHOPPERS[partition], "ts": TS, "item_id": "i1"}
             self.sender.produce("clicks", orjson.dumps(row), row["user_id"])
             self.sent[partition] += 1
-        self.sender.flush(10)
+        self.sender.flush(120)
 
     def states(self) -> dict[int, ShopperState]:
         """What a reader of committed records reads of each partition's shopper."""
@@ -83,7 +84,7 @@ class Bench:
                 Consumer({"bootstrap.servers": self.kafka.bootstrap, "group.id": GROUP})
             ) as consumer,
         ):
-            return sum(max(0, place.offset) for place in consumer.committed(places, timeout=10))
+            return sum(max(0, place.offset) for place in consumer.committed(places, timeout=120))
         return 0
 
     def again(self) -> int:
@@ -104,21 +105,14 @@ class Bench:
             time.sleep(0.5)
         self.click(*partitions)
         self.slow.unlink(missing_ok=True)
-        assert self.worker.hit(30.0)
+        assert self.worker.hit(PATIENCE)
 
     def restarted(self) -> None:
         """Starts the worker, and waits until every click is in a state, in a list and committed."""
         self.worker.start()
         total = sum(self.sent.values())
-        until(lambda: self.committed() == total)
+        eventually(lambda: self.committed() == total)
         assert self.seen() == self.listed() == self.sent
-
-
-def until(reached: Callable[[], bool], patience: float = 30.0) -> None:
-    end = time.monotonic() + patience
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.2)
 
 
 @pytest.fixture
@@ -132,7 +126,6 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
             bench.worker.kill()
 
 
-@pytest.mark.timeout(240)
 def test_a_worker_killed_between_two_deliveries_leaves_all_or_nothing_of_a_partition(
     bench: Bench,
 ) -> None:
@@ -150,23 +143,22 @@ def test_a_worker_killed_between_two_deliveries_leaves_all_or_nothing_of_a_parti
     assert bench.seen() == bench.listed() == bench.sent
     assert bench.committed() == 5
     bench.restarted()
-    until(lambda: bench.again() == 1)
+    eventually(lambda: bench.again() == 1)
 
     # one partition's is out, the other's is not: the one is known, the other taken
     bench.killed(KillPoint.BETWEEN, 1, 2, busy=3)
     for seen in (bench.seen(), bench.listed()):
         assert (seen[1], seen[2]) == (2, 1)
     bench.restarted()
-    until(lambda: bench.again() >= 1)
+    eventually(lambda: bench.again() >= 1)
 
     bench.killed(KillPoint.BETWEEN_REVERSED, 1, 2, busy=0)
     for seen in (bench.seen(), bench.listed()):
         assert (seen[1], seen[2]) == (2, 3)
     bench.restarted()
-    until(lambda: bench.again() >= 1)
+    eventually(lambda: bench.again() >= 1)
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("bench", ["offset-not-stored"], indirect=True)
 def test_the_checker_finds_that_a_state_without_its_offset_takes_a_record_twice(
     bench: Bench,
@@ -182,4 +174,4 @@ def test_the_checker_finds_that_a_state_without_its_offset_takes_a_record_twice(
     bench.killed(KillPoint.AFTER_COMMIT, 0)
     assert duplicated() == 0
     bench.worker.start()
-    until(lambda: duplicated() == 1)
+    eventually(lambda: duplicated() == 1)
