@@ -9,7 +9,7 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before anything imports torch. Two processes of tests with a pool of threads each would wait
     # for one another; children inherit it.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 from hypothesis import HealthCheck, settings
 
@@ -22,12 +22,12 @@ settings.load_profile("weft")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Gives each file to one process, and all that need the session's Kafka to the same one.
+    """Gives each file to one process, and all that use the session's Kafka to the same one.
 
-    So a file's fixtures are made once, and one broker serves all. Those come first: they are the
-    longest share that cannot be divided.
+    So a file's fixtures are made once, and one broker serves all. The files that take longest come
+    first, so that no process is left with one of them at the end.
     """
     for item in items:
-        kafka = item.get_closest_marker("kafka") is not None
-        item.add_marker(pytest.mark.xdist_group("kafka" if kafka else item.location[0]))
+        uses_kafka = "kafka" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("kafka" if uses_kafka else item.location[0]))
     items.sort(key=lambda item: item.get_closest_marker("kafka") is None)

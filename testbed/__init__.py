@@ -1,1 +1,1 @@
-"""What tests and benches both stand on: a real Kafka, damaged inputs, waiting. It is in no wheel."""
+"""What tests and benches stand on: a real Kafka, damaged inputs, waiting. In no wheel."""

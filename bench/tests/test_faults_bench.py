@@ -13,7 +13,7 @@ from testbed.kafka import real_kafka, why_missing
 
 pytestmark = [
     pytest.mark.kafka,
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(bool(why_missing()), reason=why_missing() or ""),
 ]
 

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -29,7 +30,7 @@ from testbed.waiting import PATIENCE, eventually
 
 pytestmark = [
     pytest.mark.kafka,
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(bool(why_missing()), reason=why_missing() or ""),
 ]
 
@@ -46,7 +47,7 @@ class Bench:
     """One worker on a broker of its own, and what its topics hold."""
 
     def __init__(self, kafka: RealKafka, folder: Path, bug: str = "none") -> None:
-        self.kafka, self.slow = kafka, folder / "index"
+        self.kafka, self.index = kafka, folder / "index"
         (folder / "items.json").write_text(orjson.dumps(invented().items).decode())
         ensure_topics(load({}, kafka=kafka.bootstrap, group=GROUP))
         self.worker = Worker(Setup(kafka.bootstrap, GROUP, folder, 1.5, bug), "worker")
@@ -89,9 +90,19 @@ class Bench:
 
     def again(self) -> int:
         """Records that came to the process that lives now and changed nothing."""
-        lines = [line for line in self.worker.told() if line["at"] > self.worker.starts[-1]]
-        counts = [line["again"] for line in lines if line["what"] == "counters"]
-        return int(counts[-1]) if counts else 0
+        counters = self._counters_since(self.worker.starts[-1])
+        return int(counters["again"]) if counters else 0
+
+    def taken(self) -> int:
+        """Records that came to the process that lives now, up to this moment."""
+        now = time.time()
+        eventually(lambda: self._counters_since(now))
+        return int(self._counters_since(now)["events"])
+
+    def _counters_since(self, at: float) -> dict[str, Any]:
+        """The newest that the worker told, empty if none since then."""
+        lines = [line for line in self.worker.told() if line["at"] > at]
+        return next((line for line in lines[::-1] if line["what"] == "counters"), {})
 
     def killed(self, point: KillPoint, *partitions: int, busy: int | None = None) -> None:
         """Clicks, and waits until the worker has ended at ``point`` of their delivery.
@@ -99,12 +110,16 @@ class Bench:
         While it is busy with a click of partition ``busy``, the others gather to one batch.
         """
         self.worker.aim(point)
-        if busy is not None:
-            self.slow.write_text("slow")
+        if busy is None:
+            self.click(*partitions)
+        else:
+            before = self.taken()
+            self.index.write_text("hold")
             self.click(busy)
-            time.sleep(0.5)
-        self.click(*partitions)
-        self.slow.unlink(missing_ok=True)
+            eventually(lambda: self.taken() == before + 1)
+            self.click(*partitions)
+            eventually(lambda: self.taken() == before + 1 + len(partitions))
+            self.index.unlink()
         assert self.worker.hit(PATIENCE)
 
     def restarted(self) -> None:

@@ -15,7 +15,7 @@ from testbed.kafka import RealKafka, real_kafka, why_missing
 from testbed.waiting import PATIENCE, eventually
 from tests.faults.test_sigkill import SHOPPER_TOPICS, Log, check, committed_lag
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.long]
 _GROUP = "rolling"
 _MARK = "serves"  # the file that a worker touches once it has acked an event
 

@@ -26,7 +26,7 @@ EVENTS, SHOPPERS, KILLS, WORKERS = 100_000, 3_000, 10, 2
 T0 = 1_700_000_000_000
 SHOPPER_TOPICS = ("clicks", "purchases", "searches", "erasures")
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.long]
 
 
 @dataclass

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from stream.bundles import SHIPPED
 from stream.contracts import PublishedList, decode_recommendation, encode_product
 from stream.settings import Settings, load
 from stream.worker import Worker
-from testbed.waiting import PATIENCE
+from testbed.waiting import PATIENCE, wait_for
 
 CATALOGUE = 400
 
@@ -57,7 +58,7 @@ class Shop:
         self._consumer.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_cold_product_is_retrievable_and_reranked_by_the_tuned_llm(
     weights_dir: Path, tmp_path: Path
 ) -> None:
@@ -109,9 +110,9 @@ async def _from_publishing_to_the_list(settings: Settings) -> None:
         await worker.stop()
 
 
-async def _until(happened: Any, worker: Worker, seconds: float = PATIENCE) -> None:
-    end = time.monotonic() + seconds
-    while not await asyncio.to_thread(happened):
+async def _until(happened: Callable[[], bool], worker: Worker) -> None:
+    def there() -> bool:
         worker.check()
-        assert time.monotonic() < end
-        await asyncio.sleep(0.02)
+        return happened()
+
+    await wait_for(there)

@@ -79,7 +79,7 @@ def test_one_file_without_the_other_says_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not DATA.is_dir(), reason="no shared event logs: set WEFT_DATA")
 def test_a_real_log_over_a_part_of_a_real_catalogue_makes_lists(
     weights_dir: Path, tmp_path: Path

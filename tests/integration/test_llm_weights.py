@@ -18,7 +18,7 @@ from models.likelihood import LikelihoodReranker, load_reranker
 from models.llm_backends import load_scorer
 from models.ports import Deadline, FloatArray, Read, Reranker, RerankRequest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("WEFT_DATA_DIR", ROOT / ".weft"))

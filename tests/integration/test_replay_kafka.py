@@ -60,7 +60,7 @@ def played(request: Request, prepared: Prepared) -> Answers:
     return play(request, request.lives[0], prepared, print, lambda _done, _all: None)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_broker_between_changes_no_list(request_: Request, tmp_path: Path) -> None:
     prepared = prepared_of(request_)
     inside = played(request_, prepared)
@@ -72,7 +72,7 @@ def test_a_broker_between_changes_no_list(request_: Request, tmp_path: Path) -> 
     assert (np.asarray(inside.ranks) == np.asarray(outside.ranks)).all()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_jobs_share_the_shoppers_and_change_no_list(request_: Request, tmp_path: Path) -> None:
     one = played(request_, prepared_of(request_))
     shared = replace(request_, jobs=2, report=tmp_path / "shared")

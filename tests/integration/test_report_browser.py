@@ -19,7 +19,7 @@ from stream.replay.result import Result
 from tests.browser import CONTRASTS, Browser, chromium, why_missing
 from tests.replay_result import ID_ONLY, bare, harmful, rich
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 WIDTHS = (360, 1280)
 SCHEMES = ("light", "dark")

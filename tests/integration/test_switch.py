@@ -377,7 +377,7 @@ def test_a_bundle_that_cannot_be_loaded_changes_nothing(tmp_path: Path, weights_
         asyncio.run(asyncio.wait_for(main(made), 240))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_workers_on_one_server_share_the_work_and_switch(
     tmp_path: Path, weights_dir: Path
 ) -> None:
