@@ -44,4 +44,4 @@ def hard(events: Places) -> Tensor:
 
 
 def _encode(texts: list[str]) -> FloatArray:
-    return np.ones((len(texts), 4), dtype=np.float32) / 2
+    return np.full((len(texts), 4), 0.5, dtype=np.float32)

@@ -67,10 +67,11 @@ class ReplayShop:
     def entries(self) -> Iterable[Entry]:
         for kind, user, item, day in self.rows:
             what = "query" if kind == "search" else "item_id"
-            row = {"user_id": user, what: item, "ts": int(START + day * DAY)}
+            ts = int(START + day * DAY)
+            row = {"user_id": user, what: item, "ts": ts}
             topic = TOPIC_OF_TYPE[kind]
             key, value = encode_row(topic, row, NOW)
-            yield Entry(row["ts"], Record(topic, key, value))
+            yield Entry(ts, Record(topic, key, value))
 
     def _products(self) -> Iterable[Entry]:
         for item_id, title, *day in self.items:

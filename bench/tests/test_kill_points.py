@@ -57,8 +57,9 @@ class Bench:
     def click(self, *partitions: int) -> None:
         """One click of the shopper of each partition, all within one batch's wait."""
         for partition in partitions:
-            row = {"user_id": SHOPPERS[partition], "ts": TS, "item_id": "i1"}
-            self.sender.produce("clicks", orjson.dumps(row), row["user_id"])
+            user = SHOPPERS[partition]
+            row = {"user_id": user, "ts": TS, "item_id": "i1"}
+            self.sender.produce("clicks", orjson.dumps(row), user)
             self.sent[partition] += 1
         self.sender.flush(120)
 

@@ -139,7 +139,9 @@ def asked(history: tuple[Read, ...], candidates: tuple[str, ...]) -> RerankReque
 
 
 def vector(title: str) -> FloatArray:
-    return HashEncoder(64).encode([title])[0]
+    [row] = HashEncoder(64).encode([title])
+    found: FloatArray = row
+    return found
 
 
 def endless() -> Deadline:

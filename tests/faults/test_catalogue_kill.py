@@ -59,7 +59,8 @@ def test_a_worker_killed_while_importing_has_every_product_in_the_end(tmp_path: 
         ensure_topics(load({}, kafka=broker.bootstrap))
         producer = Producer({"bootstrap.servers": broker.bootstrap})
         for n in range(PRODUCTS):
-            producer.produce("products", *reversed(encode_product(item(n))))
+            key, value = encode_product(item(n))
+            producer.produce("products", value, key)
         for n in range(0, PRODUCTS, 10):
             producer.produce("products", None, f"i{n}".encode())
         assert producer.flush(120) == 0

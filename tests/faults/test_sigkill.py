@@ -128,7 +128,7 @@ def newest(bootstrap: str, topic: str) -> dict[bytes, bytes | None]:
         for message in consumer.consume(5000, 1.0):
             error = message.error()
             if error is None:
-                found[message.key()] = message.value()
+                found[message.key() or b""] = message.value()
             else:
                 assert error.code() == KafkaError._PARTITION_EOF, error
                 unread.discard(message.partition())

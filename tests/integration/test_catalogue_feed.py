@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from models.domain import Item
 from models.errors import IndexFull, IndexUnavailable, MissingTopic
 from models.fake import HashEncoder, MemoryIndex
-from models.ports import ItemIndex
+from models.ports import ItemIndex, Stored
 from models.zero_shot import ZeroShotSpace
 from stream.broker import EmbeddedBroker, ensure_topics
 from stream.catalogue import CatalogueProcessor, Tally
@@ -129,7 +129,7 @@ def test_each_of_two_workers_with_edge_finds_every_item(broker: Broker, tmp_path
     with Worker(broker, tmp_path / "a") as a, Worker(broker, tmp_path / "b") as b:
         broker.publish(*items)
         for worker in (a, b):
-            eventually(lambda worker=worker: worker.index.count() == 200)
+            eventually(lambda: worker.index.count() == 200)  # noqa: B023 - waited for here
             for item in (items[0], items[77], items[199]):
                 assert worker.found(item.title)[0] == item
 
@@ -282,11 +282,11 @@ class SlowIndex(MemoryIndex):
     up = False
     asked = 0
 
-    def get(self, item_ids: object) -> dict[str, object]:  # type: ignore[override]
+    def get(self, item_ids: Sequence[str]) -> dict[str, Stored]:
         self.asked += 1
         if not self.up:
             raise IndexUnavailable("away")
-        return super().get(item_ids)  # type: ignore[arg-type,return-value]
+        return super().get(item_ids)
 
 
 def test_a_stop_during_an_outage_commits_nothing_that_is_not_done(broker: Broker) -> None:

@@ -26,7 +26,7 @@ def _read(kafka: RealKafka, topic: str, count: int) -> list[bytes]:
     while len(values) < count and time.monotonic() < until:
         message = consumer.poll(1.0)
         if message is not None and message.error() is None:
-            values.append(message.value())
+            values.append(message.value() or b"")
     consumer.close()
     return values
 

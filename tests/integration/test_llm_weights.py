@@ -97,7 +97,7 @@ def test_the_score_is_that_of_a_plain_forward_a_candidate(exact: LikelihoodReran
         with torch.inference_mode():
             rows = model(torch.tensor([[*prefix, *text]])).logits[0].log_softmax(-1)
         places = range(len(prefix) - 1, len(prefix) + len(text) - 1)
-        return sum(rows[row, token].item() for row, token in zip(places, text, strict=True))
+        return sum(float(rows[row, token]) for row, token in zip(places, text, strict=True))
 
     told = prompt.history_prefix(reads(BEACH), tokenize)
     general = prompt.general_prefix(tokenize)

@@ -13,7 +13,10 @@ def test_a_producer_puts_each_key_where_we_say(partitioner: str) -> None:
 
     def delivered(error: KafkaError | None, message: Message) -> None:
         assert error is None
-        placed[message.key()] = message.partition()
+        key, partition = message.key(), message.partition()
+        assert key is not None
+        assert partition is not None
+        placed[key] = partition
 
     keys = ["u", "ab", "abc", "1a674938eb6b4f9b", "blåbær", "\x00", "😀" * 64]
     keys += [f"shopper-{n}" for n in range(300)]

@@ -23,7 +23,7 @@ MADE = ("with pockets", "cropped", "oversized", "tailored")
 
 
 @pytest.fixture
-def request_(tmp_path: Path) -> Request:
+def request_(tmp_path: Path, weights_dir: Path) -> Request:
     """A shop of 168 products, so that no list has to be filled up, and 30 shoppers' baskets."""
     titles = [f"{colour} {cut} {made}" for colour in COLOURS for cut in CUTS for made in MADE]
     with (tmp_path / "catalog.jsonl").open("w") as file:
@@ -37,6 +37,8 @@ def request_(tmp_path: Path) -> Request:
                 item, user = f"i{rng.integers(len(titles))}", f"u{rng.integers(30)}"
                 row = {"type": kind, "user_id": user, "item_id": item, "ts": START + day * DAY}
                 file.write(json.dumps(row) + "\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "weights").symlink_to(weights_dir / "weights")
     settings = load({}, data_dir=tmp_path / "data", threads=1, partitions=2)
     return Request(
         tmp_path / "events.jsonl", tmp_path / "catalog.jsonl", settings, tmp_path / "report",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -60,7 +61,8 @@ def arrived(broker: EmbeddedBroker, topic: str) -> list[tuple[bytes | None, byte
         if message.error():
             ends += 1
             continue
-        found.append((message.key(), message.value(), attempts_in(message.headers())))
+        headers: Any = message.headers()  # pairs, and not the dict of confluent-kafka's stubs
+        found.append((message.key(), message.value(), attempts_in(headers)))
     consumer.close()
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -53,7 +53,7 @@ class Raising:
     times: int
     wants_rerank: bool = False
 
-    def recommend(self, histories: list[History], deadline: Deadline) -> list[Recommendation]:
+    def recommend(self, histories: Sequence[History], deadline: Deadline) -> list[Recommendation]:
         if self.times > 0:
             self.times -= 1
             raise self.error

@@ -45,7 +45,10 @@ def read(settings: Settings, topic: str, count: int) -> list[tuple[bytes, bytes 
         message = consumer.poll(120)
         assert message is not None, f"{len(got)} of {count}"
         assert message.error() is None
-        got.append((message.key(), message.value(), message.partition()))
+        key, partition = message.key(), message.partition()
+        assert key is not None
+        assert partition is not None
+        got.append((key, message.value(), partition))
     consumer.close()
     return got
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from tests import tiny_bundle
 A, B = "a" * 12, "b" * 12
 
 
-def settings_in(folder: Path, **changed: object) -> Settings:
+def settings_in(folder: Path, **changed: Any) -> Settings:
     return weft_settings.load({}, data_dir=folder, bundles=str(folder / "bundles"), **changed)
 
 
@@ -84,7 +85,7 @@ class Bundles:
         control = SimpleNamespace(wish=wish, reports={r.worker: r for r in reports})
         shelves = Shelves(settings, None)
         found: Iterator[Path | None] = first_choices(settings, control, shelves)  # type: ignore[arg-type]
-        return [path and path.name for path in found]
+        return [None if path is None else path.name for path in found]
 
     def wish(self, name: str) -> Wish:
         told = {"first": self.first, "second": self.second}[name]

@@ -18,10 +18,11 @@ from models.ports import Deadline
 from models.recommender import Recommender
 from models.zero_shot import ZeroShotSpace
 from stream import settings as weft_settings
+from stream.batch import Arrival
 from stream.contracts import decode_recommendation
 from stream.fake import MemoryDelivery
 from stream.partition import partition_of
-from stream.shoppers import Arrival, ShopperProcessor
+from stream.shoppers import ShopperProcessor
 from stream.state import ShopperState, loads
 from testbed.waiting import wait_for
 
@@ -386,6 +387,9 @@ def test_a_batch_whose_models_end_after_the_revocation_leaves_nothing_behind() -
             began.set()
             may_end.wait()
             return recommend(histories, deadline)
+
+        def forget(self) -> None:
+            """Nothing is kept."""
 
     shop.processor._recommender = Slow()
     shop.send("ana", item_id="i0")
