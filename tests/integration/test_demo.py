@@ -66,7 +66,7 @@ def test_ctrl_c_ends_it_in_order_with_a_summary(weights_dir: Path) -> None:
         time.sleep(1)
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
-        code = process.wait(60)
+        code = process.wait(120)
     assert "items: 4,00" in rest, rest
     assert "Traceback" not in rest
     assert code == 0
@@ -79,7 +79,7 @@ def test_one_file_without_the_other_says_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not DATA.is_dir(), reason="no shared event logs: set WEFT_DATA")
 def test_a_real_log_over_a_part_of_a_real_catalogue_makes_lists(
     weights_dir: Path, tmp_path: Path

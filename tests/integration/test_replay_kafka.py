@@ -23,7 +23,7 @@ MADE = ("with pockets", "cropped", "oversized", "tailored")
 
 
 @pytest.fixture
-def request_(tmp_path: Path) -> Request:
+def request_(tmp_path: Path, weights_dir: Path) -> Request:
     """A shop of 168 products, so that no list has to be filled up, and 30 shoppers' baskets."""
     titles = [f"{colour} {cut} {made}" for colour in COLOURS for cut in CUTS for made in MADE]
     with (tmp_path / "catalog.jsonl").open("w") as file:
@@ -37,6 +37,8 @@ def request_(tmp_path: Path) -> Request:
                 item, user = f"i{rng.integers(len(titles))}", f"u{rng.integers(30)}"
                 row = {"type": kind, "user_id": user, "item_id": item, "ts": START + day * DAY}
                 file.write(json.dumps(row) + "\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "weights").symlink_to(weights_dir / "weights")
     settings = load({}, data_dir=tmp_path / "data", threads=1, partitions=2)
     return Request(
         tmp_path / "events.jsonl", tmp_path / "catalog.jsonl", settings, tmp_path / "report",
@@ -60,7 +62,7 @@ def played(request: Request, prepared: Prepared) -> Answers:
     return play(request, request.lives[0], prepared, print, lambda _done, _all: None)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_broker_between_changes_no_list(request_: Request, tmp_path: Path) -> None:
     prepared = prepared_of(request_)
     inside = played(request_, prepared)
@@ -72,7 +74,7 @@ def test_a_broker_between_changes_no_list(request_: Request, tmp_path: Path) -> 
     assert (np.asarray(inside.ranks) == np.asarray(outside.ranks)).all()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_jobs_share_the_shoppers_and_change_no_list(request_: Request, tmp_path: Path) -> None:
     one = played(request_, prepared_of(request_))
     shared = replace(request_, jobs=2, report=tmp_path / "shared")

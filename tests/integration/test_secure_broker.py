@@ -18,7 +18,8 @@ from stream.delivery import Record
 from stream.faust_settings import _credentials
 from stream.publish import Entry, Publisher
 from stream.settings import Settings
-from tests.kafka import free_ports, real_kafka, why_missing
+from testbed.kafka import free_ports, real_kafka, why_missing
+from testbed.waiting import PATIENCE
 
 pytestmark = pytest.mark.kafka
 _PASSWORD = "open-sesame"
@@ -71,7 +72,7 @@ async def _first_value(settings: Settings, topic: str) -> bytes:
     )
     await consumer.start()
     try:
-        record = await asyncio.wait_for(consumer.getone(), 30)
+        record = await asyncio.wait_for(consumer.getone(), PATIENCE)
     finally:
         await consumer.stop()
     return bytes(record.value)

@@ -42,10 +42,13 @@ def read(settings: Settings, topic: str, count: int) -> list[tuple[bytes, bytes 
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(4)])
     got: list[tuple[bytes, bytes | None, int]] = []
     while len(got) < count:
-        message = consumer.poll(10)
+        message = consumer.poll(120)
         assert message is not None, f"{len(got)} of {count}"
         assert message.error() is None
-        got.append((message.key(), message.value(), message.partition()))
+        key, partition = message.key(), message.partition()
+        assert key is not None
+        assert partition is not None
+        got.append((key, message.value(), partition))
     consumer.close()
     return got
 

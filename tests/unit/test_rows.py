@@ -19,7 +19,7 @@ from stream.replay.prepare import Live, Request, prepare
 from stream.settings import Settings
 from stream.topics import TopicNames
 from stream.training_rows import sources
-from tests.published_logs import lines
+from testbed.published_logs import lines
 
 T0 = 1_600_000_000_000
 DAY = 86_400_000

@@ -47,9 +47,8 @@ def gru4rec(work: Path) -> Baseline:
     return GRU4Rec(32, 30, 0.1, 32)
 
 
-slow = pytest.mark.slow  # cornac imports all that it has
 FACTORS = [pytest.param(als, id="als"), pytest.param(bpr, id="bpr")]
-SEQUENCES = [pytest.param(sasrec, id="sasrec"), pytest.param(gru4rec, id="gru4rec", marks=slow)]
+SEQUENCES = [pytest.param(sasrec, id="sasrec"), pytest.param(gru4rec, id="gru4rec")]
 
 
 def fitted(make: Make, folder: Path) -> tuple[Baseline, TrainingLog, Split]:

@@ -184,7 +184,7 @@ def test_an_llm_that_helps_gets_a_weight_and_one_that_does_not_gets_none(
     noise = torch.nn.functional.normalize(torch.randn(len(questions), 16), dim=-1)
 
     def knows(place: int, rows: Places) -> FloatArray:
-        return (rows == questions.targets[place]).astype(np.float32)
+        return np.asarray(rows == questions.targets[place], dtype=np.float32)
 
     def misleads(place: int, rows: Places) -> FloatArray:
         return -knows(place, rows)
@@ -210,7 +210,7 @@ def test_the_llm_moves_only_the_first_candidates_and_is_asked_only_about_these(
     def knows(place: int, rows: Places) -> FloatArray:
         assert len(rows) <= CANDIDATES
         asked.append(place)
-        return 9 * (rows == questions.targets[place]).astype(np.float32)
+        return 9 * np.asarray(rows == questions.targets[place], dtype=np.float32)
 
     measured = scored_ranks(log, questions, noise, items, knows, (0.5,))
     first = alone < CANDIDATES
