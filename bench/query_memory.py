@@ -26,18 +26,12 @@ from models.recommender import Recommender
 from models.training.questions import gains, hits
 from models.vectors import CachedEncoder
 from models.zero_shot import ZeroShotSpace
-from stream.contracts import EventKind
 from stream.demo_gain import Question, answered, asked
 from stream.sample import DAYS, Shop, shop
 from stream.sample_log import events
 from stream.settings import load
 from stream.state import ShopperState
-
-TOPICS = {
-    EventKind.CLICK: "clicks",
-    EventKind.PURCHASE: "purchases",
-    EventKind.SEARCH: "searches",
-}
+from stream.topics import topic_of
 
 
 def learn(memory: QueryMemory, made: Shop, shoppers: int) -> int:
@@ -45,7 +39,7 @@ def learn(memory: QueryMemory, made: Shop, shoppers: int) -> int:
     states: defaultdict[str, ShopperState] = defaultdict(ShopperState)
     learnt = 0
     for offset, event in enumerate(events(made, 7, shoppers, DAYS)):
-        state, topic = states[event.user_id], TOPICS[event.kind]
+        state, topic = states[event.user_id], topic_of(event.kind)
         state.apply(topic, offset, event)
         if event.item_id is not None and (query := state.led_by(topic, offset, event.ts)):
             memory.add(query, event.item_id, event.ts)

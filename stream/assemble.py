@@ -129,7 +129,7 @@ def load_serving(
     index = open_index(settings, space, folder, bundle_id, embedded)
     recommender = Recommender(
         index, space, popularity, reranker, weight, settings.list_size, candidates, memory,
-        show_bought=settings.bought == "show",
+        rules=settings.rules,
         trend=trend if settings.popularity == "gate" else 0.0,
     )  # fmt: skip
     label = opened.label if opened else space.label

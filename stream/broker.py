@@ -29,8 +29,8 @@ from stream.topics import (
     CHANGELOG_CONFIG,
     RECOMMENDATIONS,
     SHOPPER_TOPICS,
+    TABLE,
     TopicNames,
-    config_of,
 )
 
 _log = logging.getLogger("weft.broker")
@@ -177,7 +177,7 @@ def _wanted(settings: Settings, names: TopicNames, counts: Mapping[str, int]) ->
     """All nine topics as Weft would create them."""
     alike = _alike(names)
     common = next((counts[name] for name in alike if name in counts), settings.partitions)
-    configs = {names.of(topic): config_of(topic) for topic in ALL_TOPICS}
+    configs = {names.of(topic.name): topic.config for topic in TABLE}
     configs[names.changelog] = configs[names.control] = CHANGELOG_CONFIG
     counts_of = {**dict.fromkeys(alike, common), names.control: 1}
     return [

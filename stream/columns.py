@@ -24,7 +24,7 @@ import orjson
 from models.errors import InvalidField, InvalidFile, InvalidSettings
 from stream.declaration import CONTRACTS, PRODUCT
 from stream.fields import Field, Json, Text
-from stream.topics import CLICKS, ERASURES, PURCHASES, SEARCHES
+from stream.topics import SHOPPER_TOPICS, TOPICS
 
 #: A time's units: epoch milliseconds, epoch seconds, an ISO 8601 date with or without a time.
 UNITS: Final = ("ms", "s", "date")
@@ -37,8 +37,9 @@ def _declared(*topics: str) -> tuple[tuple[Field, ...], ...]:
     return tuple(shape.fields for shape in shapes if shape is not None)
 
 
-_TYPE: Final = Field("type", Text(256), "click, purchase, search or erasure", required=True)
-_LOG: Final = _declared(CLICKS, PURCHASES, SEARCHES, ERASURES)
+_TYPE_WORDS: Final = ", ".join(TOPICS[topic].word for topic in SHOPPER_TOPICS)
+_TYPE: Final = Field("type", Text(256), _TYPE_WORDS, required=True)
+_LOG: Final = _declared(*SHOPPER_TOPICS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,24 +29,19 @@ from models.ports import Deadline
 from models.recommender import Recommender
 from stream.assemble import Say, assemble, load_serving
 from stream.bundles import folders, locate
-from stream.contracts import EventKind, ShopperEvent
+from stream.contracts import ShopperEvent
 from stream.sample import DAY_MS, DAYS, HELD_OUT_DAYS, START_MS, Shop, shop
 from stream.sample_log import events
 from stream.serving import Serving
 from stream.settings import Settings, load
 from stream.state import ShopperState
-from stream.topics import CLICKS, PURCHASES, SEARCHES
+from stream.topics import topic_of
 
 #: Shoppers that are asked about, and the questions of each at most: seconds without the LLM, and
 #: a minute or two with it.
 SHOPPERS: Final = 60
 EACH: Final = 4
 
-_TOPICS: Final = {
-    EventKind.CLICK: CLICKS,
-    EventKind.PURCHASE: PURCHASES,
-    EventKind.SEARCH: SEARCHES,
-}
 _K: Final = 10
 _SEED: Final = 0  # of the resampling
 #: Shoppers whose next questions are asked together: what the reader keeps of them fits its cache.
@@ -140,7 +135,7 @@ def asked(made: Shop, shoppers: int, each: int = 0, seed: int = 7) -> list[Quest
         if wanted and (history := states[who].history()).steps:
             counts[who] += 1
             found.append(Question(who, history, str(answer), answer in collection))
-        states[who].apply(_TOPICS[event.kind], place, event)
+        states[who].apply(topic_of(event.kind), place, event)
         if answer is not None:
             met[who].add(answer)
     return found

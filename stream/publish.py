@@ -17,17 +17,8 @@ from stream.delivery import Record
 from stream.fields import Json
 from stream.files import RowFile, typed
 from stream.settings import Settings, kafka_config
-from stream.topics import CLICKS, ERASURES, PRODUCTS, PURCHASES, SEARCHES, TopicNames
+from stream.topics import PRODUCTS, TOPIC_OF_TYPE, TopicNames
 
-#: A row's ``type``: what shops call it, and the topic that takes it.
-TOPIC_OF_TYPE: Final = {
-    "click": CLICKS,
-    "fav": CLICKS,
-    "cart": CLICKS,
-    "purchase": PURCHASES,
-    "search": SEARCHES,
-    "erasure": ERASURES,
-}
 #: Between two calls of ``pace`` at most so many records or bytes are produced.
 _STRIDE: Final = 256
 _STRIDE_BYTES: Final = 64 * 1024

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 
 from models.errors import InvalidSettings
 from models.popularity import DAYS
+from models.rules import Rules
 
 PREFIX = "WEFT_"
 
@@ -134,6 +135,11 @@ class Settings:
     log_level: str = _setting(
         "info", "what is logged", choices=("debug", "info", "warning", "error")
     )
+
+    @property
+    def rules(self) -> Rules:
+        """The shop's rules: the settings that have the names of their fields."""
+        return Rules(**{rule.name: getattr(self, rule.name) for rule in dataclasses.fields(Rules)})
 
 
 def load(

@@ -30,7 +30,7 @@ from stream.partition import partition_of
 from stream.refusals import Refusals
 from stream.settings import Settings
 from stream.state import Applied, ShopperState, loads
-from stream.topics import RECOMMENDATIONS, TopicNames
+from stream.topics import RECOMMENDATIONS, TOPICS, TopicNames
 
 _log = logging.getLogger("weft.shoppers")
 
@@ -138,7 +138,7 @@ class ShopperProcessor:
             self.counters.erased += 1
         elif applied is Applied.NEW:
             self._derived.learn(state, arrival.topic, arrival.offset, event)
-        self._pending.due[key] = Due(arrival.partition, state, event.kind.value)
+        self._pending.due[key] = Due(arrival.partition, state, TOPICS[arrival.topic].word)
 
     def _partition_of(self, key: bytes) -> int:
         return partition_of(key, self._partitions, self._settings.partitioner)

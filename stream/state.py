@@ -22,27 +22,26 @@ import orjson
 from models.domain import History, Kind, Step
 from models.errors import UnreadableState
 from models.query_memory import FOLLOWED_STEPS, leading_query
-from stream.contracts import EventKind, ShopperEvent
+from stream.contracts import ShopperEvent
 from stream.fields import EXACT
-from stream.topics import SHOPPER_TOPICS
+from stream.topics import RANKS
 
 VERSION: Final = 1
 STEPS_KEPT: Final = 50
 BOUGHT_KEPT: Final = 500
 EVENT_IDS_KEPT: Final = 200
 
-_TOPIC_RANK: Final = {topic: rank for rank, topic in enumerate(SHOPPER_TOPICS)}
 
 #: (ts, topic's rank, offset, kind, item_id, query): a tuple so that it sorts as the promise says.
 Row = tuple[int, int, int, str, str | None, str | None]
 #: (ts, topic's rank, offset, item_id) of a purchase.
 _Bought = tuple[int, int, int, str]
 
-_RANKS: Final = frozenset(_TOPIC_RANK.values())
+_KNOWN_RANKS: Final = frozenset(RANKS.values())
 #: A step has an item, or an item and the query that led to it, or is a search.
 _SHAPES: Final = frozenset(
-    {(kind.value, str, query) for kind in (Kind.CLICK, Kind.PURCHASE) for query in (str, NoneType)}
-    | {(Kind.SEARCH.value, NoneType, str)}
+    {(kind.value, str, query) for kind in Kind if kind.of_item for query in (str, NoneType)}
+    | {(kind.value, NoneType, str) for kind in Kind if not kind.of_item}
 )
 
 
@@ -74,7 +73,7 @@ class ShopperState:
         if offset <= self.offsets.get(topic, -1):
             return Applied.AGAIN
         self.offsets[topic] = offset
-        if event.kind is EventKind.ERASURE:
+        if event.kind is None:
             return self._erase(event.ts)
         if self.erased_at is not None and event.ts <= self.erased_at:
             return Applied.TOO_OLD
@@ -83,9 +82,9 @@ class ShopperState:
                 return Applied.AGAIN
             self.event_ids.append(event.event_id)
             del self.event_ids[:-EVENT_IDS_KEPT]
-        place = (event.ts, _TOPIC_RANK[topic], offset)
+        place = (event.ts, RANKS[topic], offset)
         _insert(self.rows, (*place, event.kind.value, event.item_id, event.query), STEPS_KEPT)
-        if event.kind is EventKind.PURCHASE and event.item_id is not None:
+        if event.kind is Kind.PURCHASE and event.item_id is not None:
             _insert(self.bought, (*place, event.item_id), BOUGHT_KEPT)
         return Applied.NEW
 
@@ -116,7 +115,7 @@ class ShopperState:
 
     def led_by(self, topic: str, offset: int, ts: int) -> str | None:
         """The query that led to the step of this record, None without one or without the step."""
-        place = (ts, _TOPIC_RANK[topic], offset)
+        place = (ts, RANKS[topic], offset)
         at = bisect_left(self.rows, place, key=lambda row: row[:3])
         there = at < len(self.rows) and self.rows[at][:3] == place
         return self._leading(at) if there else None
@@ -187,7 +186,7 @@ def _is_sound(state: ShopperState) -> bool:
     """Whether it has the shape that ``apply`` makes. On the path of each event: kept quick."""
     return (
         type(state.offsets) is dict
-        and state.offsets.keys() <= _TOPIC_RANK.keys()
+        and state.offsets.keys() <= RANKS.keys()
         and all(map(_is_number, state.offsets.values()))
         and _are_rows(state.rows, 6)
         and _are_rows(state.bought, 4)
@@ -208,7 +207,7 @@ def _are_rows(rows: Sequence[tuple[Any, ...]], width: int) -> bool:
     if set(map(type, chain(ts, ranks, offsets))) != {int}:
         return False
     places = list(zip(ts, ranks, offsets, strict=True))
-    if not (set(ranks) <= _RANKS and all(map(lt, places, places[1:]))):
+    if not (set(ranks) <= _KNOWN_RANKS and all(map(lt, places, places[1:]))):
         return False
     if not all(map(_is_number, (ts[0], ts[-1], min(offsets), max(offsets)))):  # and those between
         return False

@@ -8,22 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from models.domain import Item, Kind
+from models.domain import Item
 from models.errors import InvalidFile
 from models.training.log import Logged
 from models.training.run import Sources
 from stream.columns import Columns
-from stream.contracts import EventKind, decode_product, decode_shopper
+from stream.contracts import decode_product, decode_shopper
 from stream.declaration import EARLIEST
 from stream.files import RowFile
 from stream.publish import event_entries, now_ms, product_entries
 from stream.topics import TopicNames
-
-_KINDS = {
-    EventKind.CLICK: Kind.CLICK,
-    EventKind.PURCHASE: Kind.PURCHASE,
-    EventKind.SEARCH: Kind.SEARCH,
-}
 
 
 def sources(
@@ -58,10 +52,9 @@ def sources(
                 event = decode_shopper(
                     entry.record.topic, entry.record.key, entry.record.value, now_ms()
                 )
-                kind = _KINDS.get(event.kind)
                 in_time = until is None or event.ts < until
-                if kind is not None and in_time and event.item_id not in barred:
-                    yield Logged(event.user_id, event.ts, kind, event.item_id, event.query)
+                if event.kind is not None and in_time and event.item_id not in barred:
+                    yield Logged(event.user_id, event.ts, event.kind, event.item_id, event.query)
             done(rows)
 
     if until is not None:

@@ -15,6 +15,7 @@ from models.fake import HashEncoder, MemoryIndex
 from models.popularity import Popularity
 from models.query_memory import QueryMemory
 from models.recommender import Recommender
+from models.rules import Rules
 from models.training.log import Logged, TrainingLog
 from models.training.log_writing import prepare
 from models.zero_shot import ZeroShotSpace
@@ -80,24 +81,24 @@ class ReplayShop:
 
     def play(
         self, asked: Asked, work: Path, *, batch: int = 256, list_size: int = KEPT,
-        stop_at: int | None = None, show_bought: bool = False, sampled: int = 0,
+        stop_at: int | None = None, bought: str = "hide", sampled: int = 0,
     ) -> Answers:  # fmt: skip
         """One pass; with ``stop_at`` it is cut off when so many checkpoints were made.
 
         With ``sampled`` so many of the shoppers who are asked take part, the others are overlooked.
         """
-        return asyncio.run(self._play(asked, work, batch, list_size, stop_at, show_bought, sampled))
+        return asyncio.run(self._play(asked, work, batch, list_size, stop_at, bought, sampled))
 
     async def _play(
         self, asked: Asked, work: Path, batch: int, list_size: int, stop_at: int | None,
-        show_bought: bool, sampled: int,
+        bought: str, sampled: int,
     ) -> Answers:  # fmt: skip
         settings = weft_settings.load({}, data_dir=work, list_size=list_size, partitions=1)
         popularity, index = Popularity(7), MemoryIndex()
         self.memory = QueryMemory(self.encoder)
         recommender = Recommender(
             index, ZeroShotSpace(self.encoder), popularity, None, 0.0, list_size, list_size,
-            self.memory, show_bought=show_bought,
+            self.memory, rules=Rules(bought=bought),
         )  # fmt: skip
         serving = Serving("", "fake", None, ZeroShotSpace(self.encoder), index, recommender, 0.0)  # type: ignore[arg-type]
         parts = Parts(self.encoder, popularity, Live(serving), self.memory)  # type: ignore[arg-type]

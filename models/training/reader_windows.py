@@ -17,10 +17,9 @@ from torch import Tensor
 from models.domain import Item, Kind, Step
 from models.llm import Tokens
 from models.ports import Read
-from models.sequence import CLICK, PURCHASE, SEARCH
 from models.training.log import Places, TrainingLog
 
-_KINDS: Final = {CLICK: Kind.CLICK, PURCHASE: Kind.PURCHASE, SEARCH: Kind.SEARCH}
+_KINDS: Final = {kind.number: kind for kind in Kind}
 #: A history's newest events that are looked at; a shopper's state in serving holds no more.
 _NEWEST: Final = 200
 
@@ -45,14 +44,14 @@ class Histories:
 
     def _read(self, row: int, kind: int, ts: int) -> Read:
         """One event as a step, and its item where it has one."""
-        if kind == SEARCH:
-            return Read(Step(Kind.SEARCH, ts, query=self._log.query(row)), None)
+        if not _KINDS[kind].of_item:
+            return Read(Step(_KINDS[kind], ts, query=self._log.query(row)), None)
         item = self._item(row) if row else None
         return Read(Step(_KINDS[kind], ts, item_id=item.item_id if item else None), item)
 
 
 def _repeated(rows: list[int], kinds: list[int], n: int) -> bool:
-    return kinds[n] == SEARCH and n + 1 < len(rows) and rows[n + 1] == rows[n]
+    return not _KINDS[kinds[n]].of_item and n + 1 < len(rows) and rows[n + 1] == rows[n]
 
 
 #: Forwards of a step, about: more pad less, and multiply smaller matrices.
