@@ -29,7 +29,6 @@ from models.training.likelihood import (
 from models.training.llm_run import LlmConfig
 from models.training.log import Logged, TrainingLog
 from models.training.log_writing import prepare
-from models.training.peft_methods import METHODS
 from models.training.reader_windows import Histories
 from models.weights import fingerprint
 from tests import circling_log, tiny_llama
@@ -196,16 +195,6 @@ def test_the_loss_is_of_titles_alone_and_as_served(llm: Path, tmp_path: Path) ->
     with torch.inference_mode():
         found = float(title_loss(trained, [text, text]))
     assert found == pytest.approx(-2 * expected, rel=0.02)
-
-
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "qlora"])
-def test_each_method_learns_what_is_foretold(
-    method: str, log: TrainingLog, llm: Path, tmp_path: Path
-) -> None:
-    config = dataclasses.replace(CONFIG, method=method, lr=1e-2, epochs=1, max_tokens=2000)
-    _, told = train(log, llm, tmp_path, config)
-    losses = [loss for _, _, loss, _ in told.steps]
-    assert losses[-1] < losses[0]
 
 
 def test_a_method_that_is_not_known_is_refused() -> None:
