@@ -30,7 +30,8 @@ from stream.contracts import PublishedList, decode_product, decode_recommendatio
 from stream.demo_shop import OWN, DemoShop
 from stream.demo_view import DemoView, Summary
 from stream.products import EMBEDDED
-from stream.publish import Entry, Publisher, now_ms
+from stream.publish import Entry, Publisher
+from stream.rows import now_ms
 from stream.settings import Settings, kafka_config
 from stream.topics import PRODUCTS, RECOMMENDATIONS, SHOPPER_TOPICS
 from stream.worker import Worker
