@@ -90,6 +90,6 @@ def main(
         "what a bundle gains on the held-out days, which it has not learnt from:\n"
         f"  weft replay --events {folder / 'whole-events.jsonl.gz'} \\\n"
         f"    --catalog {folder / 'whole-catalog.jsonl.gz'} \\\n"
-        f"    --from {end:%Y-%m-%d} --targets new --sample-users 60 --bundle none --bundle demo \\\n"
-        f"    --report {folder / 'replay'}"
+        f"    --from {end:%Y-%m-%d} --targets new --sample-users 60 \\\n"
+        f"    --bundle none --bundle demo --report {folder / 'replay'}"
     )
