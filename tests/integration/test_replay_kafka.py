@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,13 @@ import pytest
 
 from models.encoder import load_encoder
 from models.vectors import CachedEncoder
+from stream.broker import EmbeddedBroker
 from stream.replay.answers import Answers
-from stream.replay.live import play
+from stream.replay.driver import Driver
+from stream.replay.live import plan_of, play, settings_of
 from stream.replay.prepare import Live, Prepared, Request, prepare
-from stream.settings import load
+from stream.settings import Settings, load
+from tests.replay_kafka import ThroughKafka
 from tests.replay_shop import DAY, START
 
 COLOURS = ("red", "navy", "sand", "black", "white", "olive", "grey")
@@ -62,12 +66,31 @@ def played(request: Request, prepared: Prepared) -> Answers:
     return play(request, request.lives[0], prepared, print, lambda _done, _all: None)
 
 
+def behind_a_broker(request: Request, prepared: Prepared, folder: Path) -> Answers:
+    """The same questions, asked of a worker that is fed and read by topics."""
+    answers = Answers(folder / "answers", prepared.asked.baskets)
+    rows = {item_id: row for row, item_id in enumerate(prepared.log.item_ids, 1)}
+
+    async def drive(settings: Settings) -> None:
+        stage = ThroughKafka(settings, folder / "index", rows)
+        try:
+            await stage.start()
+            plan = plan_of(request, prepared, 0, 256)
+            await Driver(plan, stage, answers, lambda _: None, lambda _done, _all: None).run()
+        finally:
+            await stage.stop()
+
+    with EmbeddedBroker() as broker:
+        settings = settings_of(request, request.lives[0])
+        asyncio.run(drive(replace(settings, kafka=broker.bootstrap)))
+    return answers
+
+
 @pytest.mark.long
 def test_a_broker_between_changes_no_list(request_: Request, tmp_path: Path) -> None:
     prepared = prepared_of(request_)
     inside = played(request_, prepared)
-    behind = replace(request_, through="embedded", report=tmp_path / "behind")
-    outside = played(behind, prepared_of(behind))
+    outside = behind_a_broker(request_, prepared, tmp_path / "behind")
     assert len(inside.lists) > 60
     assert np.asarray(inside.answered).all()
     assert (np.asarray(inside.lists) == np.asarray(outside.lists)).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from click.testing import CliRunner, Result
 from models.bundle import open_bundle
 from stream.cli import cli
 from stream.replay import result
+from stream.sample import DAY_MS, START_MS
+from stream.sample_files import main
 from tests import tiny_llama
 from tests.replay_shop import DAY, START
 
@@ -236,3 +239,19 @@ def test_other_options_do_not_go_on_from_what_was_answered(shop: Path, tmp_path:
     third = result.read(report)
     assert first.protocol != second.protocol
     assert first.contenders[0].metrics == third.contenders[0].metrics
+
+
+@pytest.mark.slow
+def test_the_samples_printed_command_replays_its_held_out_days(tmp_path: Path) -> None:
+    """As printed, but for the bundle, which knows nothing of a shop so small."""
+    few = "--products 50 --arrivals 5 --held-out 10 --shoppers 8 --days 5 --held-out-days 9"
+    done = CliRunner().invoke(main, [str(tmp_path / "shop"), *few.split()])
+    assert done.exit_code == 0, done.output
+    command = shlex.split(done.output.partition("weft ")[2].replace("\\\n", " "))
+    at = command.index("demo")
+    del command[at - 1 : at + 1]
+    replayed = CliRunner().invoke(cli, command, env={"WEFT_THREADS": "1"}, catch_exceptions=False)
+    assert replayed.exit_code == 0, replayed.output
+    asked = result.read(tmp_path / "shop" / "replay").protocol
+    assert asked.asked_from >= START_MS + 5 * DAY_MS
+    assert asked.questions > 10
