@@ -24,8 +24,8 @@ settings.load_profile("weft")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Gives each file to one process, and all that use the session's Kafka to the same one.
 
-    So a file's fixtures are made once, and one broker serves all. The files that take longest come
-    first, so that no process is left with one of them at the end.
+    So a file's fixtures are made once, and one broker serves all. That share cannot be divided, so
+    it comes first: no process is left with it at the end.
     """
     for item in items:
         uses_kafka = "kafka" in getattr(item, "fixturenames", ())

@@ -96,6 +96,6 @@ def test_what_is_refused_says_why_and_shows_no_password(
     secure: Settings, change: dict[str, str], words: str
 ) -> None:
     with pytest.raises(BrokerUnavailable, match=words) as caught:
-        look(dataclasses.replace(secure, **change), timeout=5)  # type: ignore[arg-type]
+        look(dataclasses.replace(secure, **change), timeout=10)  # type: ignore[arg-type]
     assert "wrong-password" not in str(caught.value)
     assert _PASSWORD not in str(caught.value)

@@ -101,7 +101,7 @@ def same_weights(one: TrainedLikelihood, other: TrainedLikelihood) -> bool:
 
 def test_what_follows_is_learnt_and_served(llm: Path, tmp_path: Path) -> None:
     log = two_ways(tmp_path / "log")
-    config = dataclasses.replace(CONFIG, rank=16, epochs=4, max_tokens=0, keep_seconds=600.0)
+    config = dataclasses.replace(CONFIG, rank=16, epochs=6, max_tokens=0, keep_seconds=600.0)
     trained, told = train(log, llm, tmp_path / "work", config)
     assert told.steps[-1][2] < 0.5 * told.steps[0][2]
     assert told.steps[-1][0] == told.steps[-1][1]

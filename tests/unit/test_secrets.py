@@ -135,10 +135,10 @@ def test_neither_the_doctor_nor_any_log_shows_a_secret(
     index: str, protocol: str, tmp_path: Path, heard: pytest.LogCaptureFixture
 ) -> None:
     settings = everything(tmp_path, index, protocol)
-    found = list(examine(settings, timeout=1.0))
+    found = list(examine(settings, timeout=0.2))
     assert any(finding.part == "broker" and finding.status == "missing" for finding in found)
     with pytest.raises((BrokerUnavailable, InvalidSettings)) as caught:
-        look(settings, timeout=1.0)
+        look(settings, timeout=0.2)
     shown = [*(finding.words for finding in found), told(caught.value), heard.text, repr(settings)]
     with contextlib.suppress(OSError):
         shown.append(repr(_credentials(settings)))
