@@ -119,7 +119,7 @@ def test_an_experiment_compares_variants_on_the_same_questions(shop: Path, tmp_p
     assert found.contender("id").gains["HR@10"].mean == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_each_way_to_tune_the_llm_is_compared_with_lora(shop: Path, tmp_path: Path) -> None:
     told = run(
         shop, tmp_path / "peft", "--epochs", "1", "--llm-tokens", "2000", "--methods",
@@ -141,7 +141,7 @@ def test_each_way_to_tune_the_llm_is_compared_with_lora(shop: Path, tmp_path: Pa
     assert (answers["ndcg10_0"] != answers["ndcg10_1"]).any(), "the LLM has an order of its own"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_parts_are_taken_from_the_llm_and_change_its_order(shop: Path, tmp_path: Path) -> None:
     llm = str(tiny_llama.write(tmp_path / "llm"))
     told = run(
@@ -241,7 +241,7 @@ def test_other_options_do_not_go_on_from_what_was_answered(shop: Path, tmp_path:
     assert first.contenders[0].metrics == third.contenders[0].metrics
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_samples_printed_command_replays_its_held_out_days(tmp_path: Path) -> None:
     """As printed, but for the bundle, which knows nothing of a shop so small."""
     few = "--products 50 --arrivals 5 --held-out 10 --shoppers 8 --days 5 --held-out-days 9"

@@ -138,8 +138,6 @@ def test_two_groups_on_one_server_switch_beside_each_other(made: Shop) -> None:
             made.worker_of(
                 WithoutShoppers, group, group=group, index="server", qdrant_url=server.url
             )
-                WithoutShoppers, group, group=group, index="server", qdrant_url=server.url
-            )
             for group in ("one", "other")
         )
         async with running(one, other):
