@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import click
 
 if TYPE_CHECKING:
-    from stream.files import RowFile
-    from stream.publish import Entry
+    from stream.files.publish import Entry
+    from stream.files.row_file import RowFile
 
 
 @contextmanager
@@ -118,7 +118,7 @@ class Paces(Bars):
 
 
 class _Bar:
-    """``models.training.progress.Progress`` of one stage."""
+    """``models.training.data.progress.Progress`` of one stage."""
 
     def __init__(self, stage: str, drawn: Any) -> None:
         self._stage = stage

@@ -16,13 +16,13 @@ from confluent_kafka.admin import (
 )
 
 from models.errors import UnsafeChangelog
-from stream.broker import ensure_topics
-from stream.changelog import Changelog
+from stream.contracts.topics import TopicNames
 from stream.doctor import examine
 from stream.findings import Status
+from stream.kafka.broker import ensure_topics
+from stream.kafka.changelog import Changelog
 from stream.settings import Settings
-from stream.states import States
-from stream.topics import TopicNames
+from stream.shoppers.states import States
 from testbed.kafka import RealKafka
 
 pytestmark = pytest.mark.kafka
