@@ -63,7 +63,7 @@ from models.training.sequence.train import (
     training_key,
 )
 from models.weights import locate
-from stream.cli.progress import Bars
+from stream.files.progress import Bars
 
 K = 10
 

@@ -31,11 +31,11 @@ from stream.bundles.library import SHIPPED
 from stream.demo.sample.catalogue import shop
 from stream.demo.sample.files import write
 from stream.replay.finish import Answered, finished
-from stream.replay.play.answers import KEPT, Answers
 from stream.replay.play.checkpoint import Store
 from stream.replay.play.driver import Driver, Plan
 from stream.replay.play.in_process import InProcess
 from stream.replay.play.memo_index import REMEMBERING
+from stream.replay.questions.answers import KEPT, Answers
 from stream.replay.questions.baskets import Baskets
 from stream.replay.questions.prepare import Live, Prepared, Request, prepare
 from stream.settings import load

@@ -18,8 +18,8 @@ from models.errors import BrokerUnavailable
 from stream.contracts.codec import decode_recommendation
 from stream.contracts.topics import ERASURES, PRODUCTS, RECOMMENDATIONS, TopicNames
 from stream.kafka.delivery import Record
-from stream.replay.play.answers import Shown
 from stream.replay.play.in_process import shown_of
+from stream.replay.questions.answers import Shown
 from stream.settings import Settings, kafka_config
 from stream.worker import Worker
 

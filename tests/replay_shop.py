@@ -24,11 +24,11 @@ from stream.contracts.codec import decode_product, decode_shopper, encode_row
 from stream.contracts.topics import PRODUCTS, TOPIC_OF_TYPE
 from stream.files.publish import Entry
 from stream.kafka.delivery import Record
-from stream.replay.play.answers import KEPT, Answers
 from stream.replay.play.checkpoint import Store
 from stream.replay.play.driver import Driver, Plan
 from stream.replay.play.in_process import InProcess
 from stream.replay.questions import protocols
+from stream.replay.questions.answers import KEPT, Answers
 from stream.replay.questions.event_store import Spool, spooled
 from stream.replay.questions.prepare import UNDATED
 from stream.replay.questions.protocols import Asked

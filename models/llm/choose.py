@@ -8,13 +8,10 @@ from typing import Final
 
 from models import atomic_folder
 from models.atomic_folder import Say
-from models.llm.scorer import CausalScorer
+from models.llm.scorer import SOFT, CausalScorer
 from models.weights import locate
 
 _KIND: Final = "int8"  # keeps the ranking at 1.7 times the speed of fp32: docs/log.md
-#: Keys and values that stand in front of every prompt, where a model was tuned by such; see
-#: models/llm/merge_adapter.py.
-SOFT: Final = "soft.safetensors"
 _FORMAT: Final = "2"  # of models/llm/llama_graph.py: another number has the files written anew
 
 

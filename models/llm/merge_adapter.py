@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from models.llm.choose import SOFT
+from models.llm.scorer import SOFT
 
 
 def merge(llm: Path, adapter: Path, out: Path) -> None:

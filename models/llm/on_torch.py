@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from models.errors import MissingWeights, RerankerFailed
-from models.llm.choose import SOFT
-from models.llm.scorer import Packed
+from models.llm.scorer import SOFT, Packed
 from models.llm.tokens import Tokenizer
 from models.ports import FloatArray
 

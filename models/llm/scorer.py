@@ -25,6 +25,9 @@ Tokens = tuple[int, ...]
 #: A longer forward is split, where the scorer does not ask for longer ones: the logits of so many
 #: tokens hold 100 MB, twice.
 MOST_TOKENS: Final = 512
+#: Keys and values that stand in front of every prompt, where a model was tuned by such; see
+#: models/llm/merge_adapter.py.
+SOFT: Final = "soft.safetensors"
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,11 +40,11 @@ def publish(file: Path, columns: str | None, strict: bool) -> None:
       weft catalog publish articles.csv --columns item_id=article_id,title=prod_name,brand==H&M
       WEFT_KAFKA=kafka:9092 weft catalog publish --strict new-arrivals.csv
     """
-    from stream.cli.progress import summarise, watched
     from stream.contracts.topics import PRODUCTS, TopicNames
     from stream.files import publish as publishing
     from stream.files.columns import PRODUCTS as FIELDS
     from stream.files.columns import column_map
+    from stream.files.progress import summarise, watched
     from stream.files.row_file import RowFile
     from stream.settings import load
 

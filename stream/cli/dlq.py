@@ -128,7 +128,7 @@ def _rows(header: tuple[str, ...], rows: list[list[str]]) -> None:
 
 
 def _cells(letter: Letter) -> list[str]:
-    from stream.demo.view import clean
+    from stream.safe_text import clean
 
     place = f"{letter.place[0]}:{letter.place[1]}"
     source = f"{letter.topic}/{letter.header('weft-partition')}:{letter.header('weft-offset')}"
@@ -137,7 +137,7 @@ def _cells(letter: Letter) -> list[str]:
 
 
 def _counts(tally: Tally) -> list[list[str]]:
-    from stream.demo.view import clean
+    from stream.safe_text import clean
 
     rows = []
     for (topic, error), count in tally.counts.most_common():

@@ -48,10 +48,10 @@ def publish(
       weft events publish events.csv --rate 5
       weft events publish sales.parquet --columns user_id=customer,ts=day:date,type==purchase
     """
-    from stream.cli.progress import summarise, watched
     from stream.contracts.topics import SHOPPER_TOPICS, TopicNames
     from stream.files import publish as publishing
     from stream.files.columns import EVENTS, column_map
+    from stream.files.progress import summarise, watched
     from stream.files.row_file import RowFile
     from stream.settings import load
 

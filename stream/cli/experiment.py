@@ -150,9 +150,9 @@ def _llm(lab: Lab) -> Path:
 def _run(experiment: Callable[[Lab], Any], options: dict[str, Any], **budget: int) -> None:
     import torch
 
-    from stream.cli.progress import Bars
     from stream.cli.replay import shown
     from stream.experiments.train import Budget, Lab
+    from stream.files.progress import Bars
     from stream.replay.questions.prepare import prepare
 
     names = {"epochs": "epochs", "llm_tokens": "llm_tokens", "llm_users": "llm_shoppers"}
@@ -173,7 +173,7 @@ def _prepared(options: dict[str, Any]) -> tuple[Request, Any, Callable[[str], No
 
     from stream import settings
     from stream.assemble import cached_encoder
-    from stream.cli.progress import Paces
+    from stream.files.progress import Paces
     from stream.replay.questions.prepare import Request
 
     def say(words: str) -> None:

@@ -63,7 +63,7 @@ def _json(seen: Seen) -> None:
 
 
 def _plain(seen: Seen) -> None:
-    from stream.demo.view import clean
+    from stream.safe_text import clean
 
     user = clean(seen.shown.user_id)
     for place, item in enumerate(seen.shown.recommendation.items, 1):
@@ -78,7 +78,7 @@ def _table(seen: Seen) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from stream.demo.view import clean
+    from stream.safe_text import clean
 
     shown = seen.shown
     made = datetime.fromtimestamp(shown.ts / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

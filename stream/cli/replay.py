@@ -87,8 +87,8 @@ def _replay(*, as_json: bool, **options: Any) -> None:
     from stream import settings
     from stream.assemble import cached_encoder
     from stream.cli.moments import moment
-    from stream.cli.progress import Paces
     from stream.files.columns import EVENTS, PRODUCTS, column_map
+    from stream.files.progress import Paces
     from stream.replay.play.baselines import names_of
     from stream.replay.questions.prepare import Request
     from stream.replay.run import replay

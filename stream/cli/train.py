@@ -90,8 +90,8 @@ def command(events: Path, catalog: Path, out: Path, **options: Any) -> None:
     from stream import settings
     from stream.assemble import cached_encoder
     from stream.cli.moments import moment
-    from stream.cli.progress import Bars, report_aside
     from stream.files.columns import EVENTS, PRODUCTS, column_map
+    from stream.files.progress import Bars, report_aside
     from stream.files.training_rows import held_out_categories, sources
 
     chosen = settings.load()

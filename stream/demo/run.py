@@ -134,7 +134,7 @@ class Demo:
         self._view.summary(self._summary(time.monotonic() - began, index.count()))
         if worker.parts.live.current.path == OWN:
             self._view.note(
-                "what tuning gains: python -m stream.demo.sample.catalogue DIR says how to replay it"
+                "what tuning gains: python -m stream.demo.sample DIR says how to replay it"
             )
 
     @property

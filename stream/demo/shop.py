@@ -12,11 +12,11 @@ from typing import Protocol
 
 from models.domain import Item
 from stream.bundles.library import NONE, SHIPPED
-from stream.cli.progress import report_aside, watched
 from stream.contracts.codec import ShopperEvent, encode_event, encode_product
 from stream.contracts.topics import PRODUCTS, TopicNames
 from stream.demo.sample.catalogue import COLLECTION, DAY_MS, DAYS, START_MS, shop
 from stream.demo.sample.log import events
+from stream.files.progress import report_aside, watched
 from stream.files.publish import Entry, event_entries, product_entries
 from stream.files.row_file import RowFile
 from stream.kafka.delivery import Record

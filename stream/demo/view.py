@@ -7,7 +7,6 @@ titles and shoppers' words are shown as text, whatever characters they hold.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +19,7 @@ from rich.text import Text
 
 from models.domain import Item, Kind, Recommendation, RecommendedItem
 from stream.contracts.codec import ShopperEvent
+from stream.safe_text import clean
 
 _NAME_WIDTH: Final = 10
 #: Columns from which a reason stands beside its title.
@@ -27,10 +27,6 @@ _WIDE: Final = 110
 _NAME: Final = re.compile(r"[a-z]{2,12}(-\d{1,4})?")
 _COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan")
 _FORGOTTEN: Final = "asked to be forgotten"
-#: Categories of characters that say something to a terminal and nothing to a reader; the joiners
-#: that some scripts are written with are kept.
-_MUTE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-_JOINERS: Final = frozenset("\u200c\u200d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +47,6 @@ class Summary:
     dead_letters: int = 0
     ready_s: float | None = None  # from the start of loading until events are taken
     resident_mb: float | None = None  # of the whole process, at most
-
-
-def clean(text: str) -> str:
-    """The text on one line without control and direction characters, so that it shows as it is."""
-    spaced = " ".join(text.split())
-    if spaced.isascii() and spaced.isprintable():
-        return spaced
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in _MUTE and c not in _JOINERS else c
-        for c in spaced
-    )
 
 
 def shopper_name(user_id: str) -> str:

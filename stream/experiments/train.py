@@ -24,9 +24,9 @@ from models.training.presets import PRESETS
 from models.training.sequence.evaluate import Space, fitted, shopper_vectors
 from models.training.sequence.train import SequenceTraining, train_member, training_key
 from stream.replay.finish import Answered
-from stream.replay.play.answers import Answers
 from stream.replay.play.baselines import learnt
 from stream.replay.play.scored import block_of, leave_out, put_scores, put_vectors
+from stream.replay.questions.answers import Answers
 from stream.replay.questions.prepare import Prepared, Request
 
 _ASKED: Final = 64  # questions that the LLM is asked at once

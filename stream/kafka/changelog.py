@@ -19,7 +19,6 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from models.errors import BrokerUnavailable, Fatal, UnsafeChangelog
 from stream.kafka.delivery import HOPELESS
 from stream.kafka.watermarks import bounds_of
-from stream.shoppers.states import States
 
 _log = logging.getLogger("weft.changelog")
 
@@ -108,12 +107,8 @@ class Changelog:
                 f"WEFT_CHANGELOG_START={max(gone.values())} to go on without them"
             )
 
-    def restored(self, table: States, read: Read) -> None:
-        """Makes ``table`` what ``read`` says and forgets the partitions that it does not name.
-
-        For a thread beside the event loop, as ``States.restored``.
-        """
-        table.restored(read.states)
+    def restored(self, read: Read) -> None:
+        """The states of ``read`` are taken over: the next reading goes on behind them."""
         self.positions = dict(read.positions)
 
 

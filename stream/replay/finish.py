@@ -17,7 +17,7 @@ from models.evaluation.intervals import Interval
 from stream.replay.measure import measure
 from stream.replay.measure.examples import examples
 from stream.replay.measure.measure import Measure, Measured
-from stream.replay.play.answers import Answers
+from stream.replay.questions.answers import Answers
 from stream.replay.questions.prepare import Prepared, Request
 from stream.replay.report.report import report
 from stream.replay.result import result

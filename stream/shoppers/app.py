@@ -295,7 +295,8 @@ class ShopperApp:
         read = await self._read(partitions, held)
         if read is None:
             return  # the partitions changed meanwhile, and with them comes another call
-        await asyncio.to_thread(self._changelog.restored, self.table, read)
+        await asyncio.to_thread(self.table.restored, read.states)
+        self._changelog.restored(read)
         if not self._holds(held):
             return
         assert self._processor is not None

@@ -93,7 +93,9 @@ def test_what_is_deleted_while_workers_run_is_refused_where_it_was_not_read(
     _, name = started(kafka, "running-", tmp_path)
     changelog = Changelog({"bootstrap.servers": kafka.bootstrap}, name)
     table = States()
-    changelog.restored(table, changelog.read({0, 1}))
+    read = changelog.read({0, 1})
+    table.restored(read.states)
+    changelog.restored(read)
     assert len(table) == 10
     delete_before(kafka, name, 10)
     assert changelog.read({0, 1}).positions == {0: 0, 1: 10}  # the table has them

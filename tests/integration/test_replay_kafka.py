@@ -13,9 +13,9 @@ import pytest
 from models.encoder.cache import CachedEncoder
 from models.encoder.choose import load_encoder
 from stream.kafka.broker import EmbeddedBroker
-from stream.replay.play.answers import Answers
 from stream.replay.play.driver import Driver
 from stream.replay.play.live import plan_of, play, settings_of
+from stream.replay.questions.answers import Answers
 from stream.replay.questions.prepare import Live, Prepared, Request, prepare
 from stream.settings import Settings, load
 from tests.replay_kafka import ThroughKafka

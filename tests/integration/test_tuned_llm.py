@@ -13,11 +13,11 @@ import torch
 from models.domain import Item, Kind, Step
 from models.errors import BundleInvalid
 from models.llm import body, peft_methods
-from models.llm.choose import SOFT, is_plain_llama
+from models.llm.choose import is_plain_llama
 from models.llm.merge_adapter import merge
 from models.llm.on_torch import TorchScorer
 from models.llm.peft_methods import Tuning
-from models.llm.scorer import Branch, log_likelihoods
+from models.llm.scorer import SOFT, Branch, log_likelihoods
 from models.llm.tokens import Tokenizer
 from models.llm.tuned import LlmFacts, load_tuned
 from models.ports import Deadline, FloatArray, Read, RerankRequest

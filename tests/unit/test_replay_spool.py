@@ -14,9 +14,9 @@ from stream.contracts.codec import encode_row
 from stream.contracts.topics import CLICKS, SEARCHES
 from stream.files.publish import Entry
 from stream.kafka.delivery import Record
-from stream.replay.play.answers import Shown
 from stream.replay.play.checkpoint import Store
 from stream.replay.play.in_process import shown_of
+from stream.replay.questions.answers import Shown
 from stream.replay.questions.event_store import Spool, spooled
 from tests.replay_shop import DAY, NOW, START
 

@@ -4,7 +4,7 @@ Every house (brand) writes its titles in one family of templates. Two wordings s
 house and no model's name: ``sample_words.TRAINED`` is that of what the training log knows,
 ``sample_held_out.HELD_OUT`` that of one collection which enters when the log has ended. So what a
 model makes of the collection it has not learnt from the look of a title. ``stream.demo.sample.log``
-has the shoppers. `python -m stream.demo.sample.catalogue DIR` writes both parts as files.
+has the shoppers. `python -m stream.demo.sample DIR` writes both parts as files.
 """
 
 from __future__ import annotations
@@ -139,9 +139,3 @@ def _at(product: Product, ts: int) -> Product:
     """The product as one that enters, in stock, at ``ts``."""
     item = replace(product.item, ts=ts, in_stock=True)
     return replace(product, item=item)
-
-
-if __name__ == "__main__":
-    from stream.demo.sample.files import main
-
-    main()

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from models.domain import Kind
-from stream.replay.play.answers import Answers
+from stream.replay.questions.answers import Answers
 from stream.replay.questions.prepare import Prepared
 from stream.replay.result.result import Example, ExampleList, ExampleStep
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.evaluation.intervals import Interval, Values, bootstrap_sums
 from models.evaluation.metrics import KS, Exposure, accuracy, lists_of
 from models.training.data.log import TrainingLog
-from stream.replay.play.answers import Answers
+from stream.replay.questions.answers import Answers
 from stream.replay.questions.protocols import Asked
 from stream.replay.result.result import HEADLINE, Slice
 

@@ -13,9 +13,9 @@ import numpy as np
 from models.errors import InvalidSettings
 from models.training.data.log import TrainingLog
 from models.training.data.splits import Questions, last_events
-from stream.replay.play.answers import Answers
 from stream.replay.play.driver import Progress
 from stream.replay.play.scored import block_of, put_scores
+from stream.replay.questions.answers import Answers
 from stream.replay.questions.baskets import Baskets, by_basket
 from stream.replay.questions.prepare import Prepared, Request
 from stream.replay.questions.protocols import Asked

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from models.training.data.log import TrainingLog
 from stream.files.publish import Entry
 from stream.kafka.delivery import Record
-from stream.replay.play.answers import Answers
 from stream.replay.play.in_process import Stage
+from stream.replay.questions.answers import Answers
 from stream.replay.questions.baskets import Baskets
 from stream.replay.questions.event_store import Spool
 

@@ -25,8 +25,8 @@ from stream.catalogue.processor import CatalogueProcessor, Product
 from stream.contracts.codec import decode_shopper
 from stream.contracts.topics import RECOMMENDATIONS, TopicNames
 from stream.kafka.delivery import Record
-from stream.replay.play.answers import Shown
 from stream.replay.play.checkpoint import Store
+from stream.replay.questions.answers import Shown
 from stream.settings import Settings
 from stream.shoppers.aggregates import Derived
 from stream.shoppers.batch import Arrival

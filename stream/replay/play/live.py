@@ -12,12 +12,12 @@ from typing import Final
 from models.atomic_folder import Say
 from models.bundle.files import read_manifest
 from stream.assemble import assemble, cached_encoder
-from stream.replay.play.answers import KEPT, Answers
 from stream.replay.play.checkpoint import Store
 from stream.replay.play.driver import Driver, Plan, Progress
 from stream.replay.play.in_process import InProcess
 from stream.replay.play.memo_index import REMEMBERING
 from stream.replay.questions import protocols
+from stream.replay.questions.answers import KEPT, Answers
 from stream.replay.questions.prepare import Live, Prepared, Request, prepare
 from stream.settings import Settings
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.training.data.log import TrainingLog
-from stream.replay.play.answers import KEPT, Answers
+from stream.replay.questions.answers import KEPT, Answers
 from stream.replay.questions.baskets import Baskets
 
 #: Scores that are held at once, at most.

@@ -18,10 +18,10 @@ from models.errors import InvalidFile
 from models.evaluation.intervals import Groups, Interval, Values, bootstrap_sums
 from stream.replay.report.figures import difference
 from stream.replay.report.page import page
-from stream.replay.report.text import counted, interval, number, short, unit
 from stream.replay.result import result
 from stream.replay.result.result import ANSWERS, HEADLINE, Result
 from stream.replay.result.verdict import HITS, PLACES, Finding, finding
+from stream.replay.result.words import counted, interval, number, short, unit
 
 _ARRAYS: Final = {HITS: "hr10", PLACES: "ndcg10"}
 _NAME: Final = 60

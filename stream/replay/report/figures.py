@@ -12,7 +12,9 @@ from models.evaluation.intervals import Interval
 from stream.replay.report.axis import decades, linear
 from stream.replay.report.plots import Mark, ladder, percentiles, scatter
 from stream.replay.report.plots import timeline as drawn
-from stream.replay.report.text import (
+from stream.replay.result.result import Contender, Result
+from stream.replay.result.verdict import HITS, PLACES, Finding, finding, ranked
+from stream.replay.result.words import (
     counted,
     interval,
     milliseconds,
@@ -22,8 +24,6 @@ from stream.replay.report.text import (
     span,
     unit,
 )
-from stream.replay.result.result import Contender, Result
-from stream.replay.result.verdict import HITS, PLACES, Finding, finding, ranked
 
 SIGNS: Final = {Finding.BETTER: "▲", Finding.WORSE: "▼", Finding.OPEN: "≈"}
 _KINDS: Final = ("live", "variant", "baseline")

@@ -19,9 +19,9 @@ from markupsafe import Markup
 
 from models.domain import Kind
 from models.evaluation.intervals import Interval
-from stream.demo.view import clean
-from stream.replay.report import text as words
 from stream.replay.report.plots import mark
+from stream.replay.result import words
+from stream.safe_text import clean
 
 
 def page(template: str, **told: object) -> str:

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from models.evaluation.intervals import Interval
 from stream.replay.report.axis import Axis
-from stream.replay.report.text import short
+from stream.replay.result.words import short
 
 _ROW: Final = 42
 _TOP: Final = 6

@@ -9,9 +9,9 @@ from itertools import zip_longest
 
 from stream.replay.report import figures as figures
 from stream.replay.report.page import page
-from stream.replay.report.text import counted, made_at, moment
 from stream.replay.result.result import HEADLINE, Example, ExampleList, Result
 from stream.replay.result.verdict import HITS, PLACES, finding, ranked, subjects, verdict
+from stream.replay.result.words import counted, made_at, moment
 
 
 def report(result: Result) -> str:

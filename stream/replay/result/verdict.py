@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Final
 
 from models.evaluation.intervals import Interval
-from stream.replay.report.text import counted, interval, listed, number, short, unit
 from stream.replay.result.result import HEADLINE, Contender, Protocol, Result, Slice
+from stream.replay.result.words import counted, interval, listed, number, short, unit
 
 HITS, PLACES = HEADLINE
 #: Contenders with a sentence of their own.

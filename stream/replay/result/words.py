@@ -15,8 +15,8 @@ from typing import Final
 from markupsafe import Markup, escape
 
 from models.evaluation.intervals import Interval
-from stream.demo.view import clean
 from stream.replay.result.result import Protocol
+from stream.safe_text import clean
 
 NOTHING: Final = "–"
 _DAY: Final = re.compile(r"\b\d{4}-\d\d-\d\d\b")
