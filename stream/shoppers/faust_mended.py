@@ -110,6 +110,7 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._n_acked: int = 0
         self._moves = 0  # how often reading was taken elsewhere
+        self._stepped: dict[TP, int] = {}  # over what, since the last commit began
         #: Rounds of reading that ended: each fetch's records are with the agent, or dropped.
         self.rounds = 0
         self._awaited: dict[TP, tuple[int, float]] = {}  # the offset, and until when
@@ -130,6 +131,7 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
         for tp in assignment:
             if not self._is_changelog_tp(tp):
                 self._awaited.pop(tp, None)
+                self._stepped.pop(tp, None)
                 if (offset := self._read_offset[tp]) is not None:  # else it was revoked meanwhile
                     self.app.on_seek(tp, offset)
 
@@ -137,6 +139,7 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
         """What was fetched before belongs to the assignment that ends."""
         self._moves += 1
         self._awaited.clear()
+        self._stepped.clear()
         await super().on_partitions_revoked(revoked)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
@@ -177,6 +180,15 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
         Faust takes every jump for such a hole, records that it dropped itself included.
         """
         self._committed_offset[tp] = max(self._committed_offset[tp] or 0, offset)
+        self._stepped[tp] = offset
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], **kwargs: Any) -> bool:
+        """Keeps what was stepped over meanwhile: Faust would set it back, and commit no more."""
+        self._stepped.clear()
+        done: bool = await super()._commit_offsets(offsets, **kwargs)
+        for tp, offset in list(self._stepped.items()):
+            self.step_over(tp, offset)
+        return done
 
     async def _drain_messages(self, fetcher: Any) -> None:
         try:

@@ -17,7 +17,7 @@ from faust.types import TP
 from stream.kafka.broker import EmbeddedBroker
 from stream.settings import Settings
 from stream.shoppers.app import ShopperApp
-from stream.shoppers.faust_mended import MendedConsumer
+from stream.shoppers.faust_mended import MendedConsumer, MendedThread
 from stream.shoppers.offset_check import Gap, KafkaGapReader, Partition
 from testbed.kafka import RealKafka
 from tests.integration.test_dead_letters import produce, running_app, until
@@ -165,6 +165,31 @@ def test_a_rewind_of_a_partition_that_was_taken_away_meanwhile_does_nothing(tmp_
             await app.app.consumer.rewind(TP("clicks", 99), 5)
             await asyncio.to_thread(produce, settings, "clicks", USER, click(0), partition=0)
             await until(lambda: processor.counters.acked == 1)
+
+    with EmbeddedBroker() as broker:
+        asyncio.run(main(Settings(kafka=broker.bootstrap, data_dir=tmp_path)))
+
+
+def test_a_hole_that_was_stepped_over_during_a_commit_stays_stepped_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next commit waits for the offsets of the hole, and none is made any more."""
+    committed: list[int] = []
+    commit = MendedThread.commit
+
+    async def main(settings: Settings) -> None:
+        async with running_app(settings) as (app, _processor):
+
+            async def meanwhile(self: MendedThread, offsets: dict[TP, int]) -> bool:
+                app.app.consumer.step_over(CLICKS, 50)
+                committed.append(offsets[CLICKS])
+                return bool(await commit(self, offsets))
+
+            monkeypatch.setattr(MendedThread, "commit", meanwhile)
+            await asyncio.to_thread(produce, settings, "clicks", USER, click(0), partition=0)
+            await until(lambda: bool(committed) and app.app.consumer._commit_fut is None)
+            assert committed == [1]
+            assert app.app.consumer._committed_offset[CLICKS] == 50
 
     with EmbeddedBroker() as broker:
         asyncio.run(main(Settings(kafka=broker.bootstrap, data_dir=tmp_path)))

@@ -52,6 +52,7 @@ def consumer() -> MendedConsumer:
     made = MendedConsumer.__new__(MendedConsumer)
     made.app = SimpleNamespace(topics=SimpleNamespace(acks_enabled_for=lambda _topic: True))
     made._moves, made._awaited, made._commit_every, made.rounds = 0, {}, None, 0
+    made._stepped = {}
     made._gap, made._acked = defaultdict(IntervalTree), defaultdict(list)
     made._acked_index = defaultdict(set)
     made._read_offset = defaultdict(lambda: None, {CLICKS: 10})
