@@ -158,17 +158,22 @@ class ControlReader:
     def heard(self, seconds: float) -> dict[str, Report]:
         """The reports of workers that are heard within ``seconds``: of those that run.
 
-        Returns sooner when each of whom something is known was heard. Raises ``Fatal``.
+        Returns sooner when each of whom something is known was heard. Raises
+        ``BrokerUnavailable``, in whose outage nobody is heard, ``Fatal``.
         """
         before = dict(self.reports)
         until = time.monotonic() + seconds
-        while True:
-            # (each record makes a report of its own, also one that says what the last did)
-            new = {w: r for w, r in self.reports.items() if r is not before.get(w)}
-            left = until - time.monotonic()
-            if left <= 0 or new.keys() >= self.reports.keys() - {self._me}:
-                return new
+
+        def new() -> dict[str, Report]:
+            # each record makes a report of its own, also one that says what the last did
+            return {w: r for w, r in self.reports.items() if r is not before.get(w)}
+
+        while (left := until - time.monotonic()) > 0:
+            if new().keys() >= self.reports.keys() - {self._me}:
+                return new()
             self.follow(min(0.5, left))
+        self.to_the_end()
+        return new()
 
     def gone(self) -> list[str]:
         """The workers that were silent for so long that they cannot be running. For any thread."""

@@ -58,11 +58,15 @@ def checked(settings: Settings, asked: str) -> Wish:
 class Asking:
     """A wish on its way. ``say`` hears of each worker's news. Raises ``BrokerUnavailable``.
 
-    A worker that is not heard for ``patience`` seconds counts as one that does not run.
+    A worker that is not heard for ``patience`` seconds of ``clock`` counts as not running.
     """
 
     def __init__(
-        self, settings: Settings, say: Callable[[str], None], patience: float = HEARD_WITHIN
+        self,
+        settings: Settings,
+        say: Callable[[str], None],
+        patience: float = HEARD_WITHIN,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         ensure_topics(settings)
         self._settings = settings
@@ -70,6 +74,7 @@ class Asking:
         self._reader = ControlReader(kafka_config(settings), self._topic)
         self._say = say
         self._patience = patience
+        self._clock = clock
         self._told: dict[str, Report] = {}
         self._heard: dict[str, tuple[Report, float]] = {}  # the last of each worker, and when
         self._wish: Wish | None = None
@@ -87,14 +92,14 @@ class Asking:
 
     def wait(self, timeout: float) -> Answers:
         """The workers' answers, as soon as each has given its last, or after ``timeout`` s."""
-        until = time.monotonic() + timeout
+        until = self._clock() + timeout
         while True:
             answers = self._answers()
             if answers.silent:
                 if not self._is_in_touch():
                     self._heard.clear()  # who cannot be heard is not silent
                 answers = self._answers()
-            left = until - time.monotonic()
+            left = until - self._clock()
             if answers.overtaken or not answers.late or left <= 0:
                 return answers
             self._reader.follow(min(0.5, left))
@@ -113,7 +118,7 @@ class Asking:
 
     def _answers(self) -> Answers:
         answers = Answers()
-        now = time.monotonic()
+        now = self._clock()
         wish = self._wish
         assert wish is not None
         newest = self._reader.wish

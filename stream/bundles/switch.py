@@ -65,7 +65,7 @@ def first_choices(
     What served last here comes first, as long as its index is still there: a wish that came
     meanwhile is then switched to like any other. ``patience`` is how many seconds it listens at
     most for who else runs. Blocks. Raises ``BundleInvalid`` where the setting ``bundle`` names
-    none, ``IndexUnavailable``.
+    none, ``IndexUnavailable``, ``BrokerUnavailable``.
     """
     if settings.bundle:
         fixed = settings.bundle == library.NONE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
+from models.testing import ManualClock
 from stream.bundles.control_topic import Report, State, Wish, report_record
 from stream.bundles.request import Answers, Asking
 from stream.contracts.topics import TopicNames
@@ -23,9 +23,13 @@ WISH = Wish("ab12", "beauty", "/nowhere")
 
 
 class Talk:
-    """What workers say on the control topic of an embedded broker."""
+    """What workers say on the control topic of an embedded broker.
+
+    Time passes by what they say, half a second a beat, so that a slow machine changes nothing.
+    """
 
     def __init__(self, address: str, folder: Path) -> None:
+        self.clock = ManualClock()
         self.settings = Settings(kafka=address, data_dir=folder)
         self._producer = Producer({"bootstrap.servers": address, "log_level": 0})
         self._over = threading.Event()
@@ -37,11 +41,12 @@ class Talk:
         assert self._producer.flush(10) == 0
 
     def beat(self, *reports: Report) -> None:
-        """Each report ten times a second from now on."""
+        """Each report at each beat from now on."""
 
         def repeat() -> None:
             while not self._over.wait(0.1):
                 self.say(*(report_record(TOPIC, report, 1, beat=True) for report in reports))
+                self.clock.advance(0.5)
 
         self._threads.append(threading.Thread(target=repeat))
         self._threads[-1].start()
@@ -68,7 +73,7 @@ def report(worker: str, state: State, wish: int) -> Report:
 
 def asked(talk: Talk, *reports: Report, killed: Report, timeout: float = 60.0) -> Answers:
     """The answers where ``killed`` speaks once more after the wish, and ``reports`` go on."""
-    asking = Asking(talk.settings, lambda _words: None, patience=2.0)
+    asking = Asking(talk.settings, lambda _words: None, patience=2.0, clock=talk.clock)
     try:
         talk.say(report_record(TOPIC, report("from-before", State.SERVING, -1), 1))
         asking.ask(WISH)
@@ -83,17 +88,17 @@ def asked(talk: Talk, *reports: Report, killed: Report, timeout: float = 60.0) -
 def test_a_worker_that_is_killed_after_the_wish_is_neither_waited_for_nor_counted(
     talk: Talk, state: State
 ) -> None:
-    began = time.monotonic()
+    began = talk.clock()
     slow = report("slow", State.EMBEDDING, 99)
     answers = asked(talk, slow, killed=report("killed", state, 99), timeout=8.0)
     assert answers.late == ["slow"]  # it runs: waited for, to the end
-    assert time.monotonic() - began > 8.0
+    assert talk.clock() - began >= 8.0
     assert answers.silent == ["from-before", "killed"]
     assert (answers.serving, answers.failed) == ([], [])
     talk.hush()
     answers = asked(talk, replace(slow, state=State.SERVING), killed=report("killed", state, 99))
-    assert answers.serving[-1] == "slow"
-    assert answers.good is (state is not State.FAILED)
+    assert "slow" in answers.serving
+    assert answers.late == []
 
 
 def test_a_worker_that_runs_and_is_busy_with_another_wish_is_waited_for(talk: Talk) -> None:
@@ -106,11 +111,12 @@ def test_a_worker_that_runs_and_is_busy_with_another_wish_is_waited_for(talk: Ta
 def test_where_the_broker_is_away_nobody_counts_as_silent(tmp_path: Path) -> None:
     with EmbeddedBroker() as broker:
         talk = Talk(broker.bootstrap, tmp_path)
-        asking = Asking(talk.settings, lambda _words: None, patience=0.5)
+        asking = Asking(talk.settings, lambda _words: None, patience=0.5, clock=talk.clock)
         talk.say(report_record(TOPIC, report("w", State.EMBEDDING, 99), 1))
         asking.ask(WISH)
-        del talk
+    talk.beat()
     answers = asking.wait(3.0)
+    talk.hush()
     asking.close()
     assert answers.late == ["w"]
     assert not answers.good

@@ -128,7 +128,7 @@ def test_who_runs_is_heard_and_who_was_killed_is_not() -> None:
         with ControlReader(topic.config, TOPIC, "me") as reader:
             reader.to_the_end()
             topic.put(*beats("runs", 1))
-            assert set(reader.heard(2.0)) == {"runs"}
+            assert set(reader.heard(0.1)) == {"runs"}
             topic.put(*beats("runs", 1), farewell_record(TOPIC, "killed"))
             began = time.monotonic()
             assert set(reader.heard(600.0)) == {"runs"}  # there is no other to wait for

@@ -146,7 +146,7 @@ class Bundles:
                 control.to_the_end()
                 if running is not None:  # it beats while the new one listens
                     delivery.deliver([report_record(topic, running, 2, beat=True)])
-                found = first_choices(settings, control, shelves_of(settings), patience=2.0)
+                found = first_choices(settings, control, shelves_of(settings), patience=0.1)
                 chosen = [None if path is None else path.name for path in found]
             delivery.close()
         return chosen
