@@ -1,4 +1,4 @@
-"""What a recommendation is: synchronous and pure; no Kafka, no network, no clock of its own."""
+"""What a recommendation is: synchronous, no Kafka, and no clock but the one passed in."""
 
 import os
 

@@ -13,16 +13,15 @@ from models.breaker import CircuitBreaker
 from models.errors import BundleInvalid
 from models.fusion import GATE_WEIGHT
 from models.popularity import Popularity
-from models.ports import Reranker, Space
+from models.ports import ItemIndex, Reranker, Space
 from models.query_memory import QueryMemory
 from models.recommender import Recommender
 from models.vectors import CachedEncoder
 from models.zero_shot import ZeroShotSpace
-from stream.index_edge import EdgeIndex
-from stream.index_server import ServerIndex, connect
+from stream.index_port import IndexAdapter, IndexHome
+from stream.index_registry import adapter_of
 from stream.serving import Live, Serving
 from stream.settings import Settings
-from stream.shelves import collection_of, folder_of
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -46,7 +45,7 @@ class Parts:
         return self.live.current.space
 
     @property
-    def index(self) -> EdgeIndex | ServerIndex:
+    def index(self) -> ItemIndex:
         """The index that serves now."""
         return self.live.current.index
 
@@ -61,13 +60,14 @@ def assemble(
     say: Say,
     index_folder: Path | None = None,
     bundle: Path | None = None,
-    embedded: type[EdgeIndex] = EdgeIndex,
+    adapter: IndexAdapter | None = None,
+    cluster: str = "",
 ) -> Parts:
     """Loads the models and opens the index; seconds, so off the event loop.
 
-    ``index_folder`` is the embedded index's, by default one in the data folder, and ``embedded``
-    its class; ``bundle`` the one to serve, None for the zero-shot space. Raises ``Fatal`` errors
-    that say what is missing.
+    ``index_folder`` is the embedded index's, by default one in the data folder; ``adapter`` opens
+    it, by default what the settings name; ``cluster`` is the broker's id; ``bundle`` the one to
+    serve, None for the zero-shot space. Raises ``Fatal`` errors that say what is missing.
     """
     encoder = cached_encoder(settings, say)
     popularity = Popularity(settings.popularity_days)
@@ -75,7 +75,7 @@ def assemble(
     try:
         first = load_serving(
             settings, encoder, popularity, say, index_folder, bundle, memory=memory,
-            embedded=embedded,
+            adapter=adapter, cluster=cluster,
         )  # fmt: skip
     except BaseException:
         encoder.close()
@@ -102,7 +102,8 @@ def load_serving(
     bundle: Path | None = None,
     *,
     memory: QueryMemory | None = None,
-    embedded: type[EdgeIndex] = EdgeIndex,
+    adapter: IndexAdapter | None = None,
+    cluster: str = "",
 ) -> Serving:
     """The space of a bundle (or the zero-shot one), with its index opened and its LLM loaded.
 
@@ -125,8 +126,8 @@ def load_serving(
         inside, candidates = _reranker(settings, say, opened)
         reranker = CircuitBreaker(inside, time.monotonic)
     bundle_id = opened.id if opened else ""
-    folder = folder_of(settings, index_folder, bundle_id)
-    index = open_index(settings, space, folder, bundle_id, embedded)
+    home = IndexHome(settings, index_folder, cluster)
+    index = (adapter or adapter_of(settings)).open(home, bundle_id, space.name, space.dim)
     recommender = Recommender(
         index, space, popularity, reranker, weight, settings.list_size, candidates, memory,
         rules=settings.rules,
@@ -149,30 +150,6 @@ def _bundle_weight(settings: Settings, bundle: Bundle) -> float:
     """The same with a bundle: its own validation decides; it may have no LLM."""
     gate = bundle.manifest.weight if bundle.manifest.llm is not None else 0.0
     return {"gate": gate, "always": settings.rerank_weight, "never": 0.0}[settings.rerank]
-
-
-def open_index(
-    settings: Settings,
-    space: Space,
-    folder: Path,
-    bundle_id: str = "",
-    embedded: type[EdgeIndex] = EdgeIndex,
-) -> EdgeIndex | ServerIndex:
-    """The item index for vectors of the space; ``folder`` is the embedded one's."""
-    if settings.index == "server":
-        client = connect(
-            settings.qdrant_url,
-            settings.qdrant_api_key,
-            settings.qdrant_timeout,
-            settings.qdrant_ca,
-        )
-        collection = collection_of(settings, bundle_id)
-        try:
-            return ServerIndex(client, collection, space.name, space.dim)
-        except BaseException:
-            client.close()
-            raise
-    return embedded(folder, space.name, space.dim)
 
 
 def _reranker(settings: Settings, say: Say, bundle: Bundle | None) -> tuple[Reranker, int]:

@@ -150,15 +150,19 @@ def encode_recommendation(
     return orjson.dumps(value)
 
 
-def encode_row(topic: str, row: Mapping[str, Any], now_ms: int) -> tuple[bytes, bytes]:
-    """(key, value) of a row of a file: its declared fields, checked. Raises ``BadMessage``."""
+def encode_row(topic: str, row: Mapping[str, Any], now_ms: int) -> tuple[Json, bytes, bytes]:
+    """(fields, key, value) of a row of a file: what is declared, checked. Raises ``BadMessage``."""
     contract = CONTRACTS[topic]
     assert contract.value is not None, "dead-letters are not written from rows"
-    fields = contract.value(row)
+    try:
+        fields = contract.value(row)
+        value = orjson.dumps(fields)
+        key = str(fields[contract.key]).encode()
+    except (UnicodeEncodeError, orjson.JSONEncodeError):  # half a surrogate pair
+        raise MalformedMessage("it holds characters that are no text") from None
     _not_ahead(fields["ts"], now_ms)
-    value = orjson.dumps(fields)
     _not_oversized(value)
-    return str(fields[contract.key]).encode(), value
+    return fields, key, value
 
 
 def encode_product(item: Item) -> tuple[bytes, bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
@@ -83,7 +83,7 @@ class DemoView:
         """What runs, and where another terminal gets at it; the last three in words."""
         self._line(Text.assemble(("Weft", "bold"), f"  {items:,} items in {clean(index)}"))
         self._line(Text(f"models: {clean(models)}; LLM: {clean(llm)}"))
-        self._line(Text.assemble("Kafka for any client: ", (clean(address), "bold cyan")))
+        self._line(Text.assemble("Kafka for librdkafka's clients: ", (clean(address), "bold cyan")))
         self._gap()
 
     def note(self, words: str) -> None:
@@ -155,13 +155,6 @@ class DemoView:
             table.add_row(Text(name, style="dim"), Text(words))
         self._console.rule("Weft", style="dim")
         self._console.print(table)
-
-    def gain(self, lines: Iterable[str]) -> None:
-        """What tuning gains, as ``stream.demo_gain`` words it; nothing of it is cut."""
-        if self._console.is_terminal:
-            self._console.rule("What tuning gains", style="dim")
-        for line in lines:
-            self._console.print(Text(clean(line)), soft_wrap=not self._console.is_terminal)
 
     def _wide(self, shown: Sequence[tuple[str, RecommendedItem]]) -> Table:
         """Title, score and reason side by side."""

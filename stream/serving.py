@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.domain import History, Recommendation
-from models.ports import Deadline, Space
+from models.ports import Deadline, ItemIndex, Space
 from models.recommender import Recommender
-from stream.index_edge import EdgeIndex
-from stream.index_server import ServerIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +23,7 @@ class Serving:
     label: str
     path: Path | None
     space: Space
-    index: EdgeIndex | ServerIndex
+    index: ItemIndex
     recommender: Recommender
     weight: float
 

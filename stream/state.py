@@ -15,7 +15,7 @@ from enum import StrEnum
 from itertools import chain
 from operator import lt
 from types import NoneType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -36,6 +36,8 @@ EVENT_IDS_KEPT: Final = 200
 Row = tuple[int, int, int, str, str | None, str | None]
 #: (ts, topic's rank, offset, item_id) of a purchase.
 _Bought = tuple[int, int, int, str]
+
+_R = TypeVar("_R", bound=tuple[Any, ...])
 
 _KNOWN_RANKS: Final = frozenset(RANKS.values())
 #: A step has an item, or an item and the query that led to it, or is a search.
@@ -72,7 +74,7 @@ class ShopperState:
         """Takes one event in, at its place by (ts, topic, offset)."""
         if offset <= self.offsets.get(topic, -1):
             return Applied.AGAIN
-        self.offsets[topic] = offset
+        self.offsets = {**self.offsets, topic: offset}
         if event.kind is None:
             return self._erase(event.ts)
         if self.erased_at is not None and event.ts <= self.erased_at:
@@ -80,12 +82,12 @@ class ShopperState:
         if event.event_id is not None:
             if event.event_id in self.event_ids:
                 return Applied.AGAIN
-            self.event_ids.append(event.event_id)
-            del self.event_ids[:-EVENT_IDS_KEPT]
+            self.event_ids = [*self.event_ids, event.event_id][-EVENT_IDS_KEPT:]
         place = (event.ts, RANKS[topic], offset)
-        _insert(self.rows, (*place, event.kind.value, event.item_id, event.query), STEPS_KEPT)
+        step = (*place, event.kind.value, event.item_id, event.query)
+        self.rows = _inserted(self.rows, step, STEPS_KEPT)
         if event.kind is Kind.PURCHASE and event.item_id is not None:
-            _insert(self.bought, (*place, event.item_id), BOUGHT_KEPT)
+            self.bought = _inserted(self.bought, (*place, event.item_id), BOUGHT_KEPT)
         return Applied.NEW
 
     def _erase(self, ts: int) -> Applied:
@@ -95,6 +97,15 @@ class ShopperState:
         self.event_ids = []
         self.rerank_due = False
         return Applied.ERASED
+
+    def copy(self) -> ShopperState:
+        """One that can be changed while this one stays as it is: it shares what is in it.
+
+        For ``apply`` makes new lists, and never changes one.
+        """
+        return ShopperState(
+            self.offsets, self.rows, self.bought, self.event_ids, self.rerank_due, self.erased_at
+        )
 
     @property
     def is_marker(self) -> bool:
@@ -147,11 +158,12 @@ class ShopperState:
         return orjson.dumps(record)
 
 
-def loads(data: bytes | None) -> ShopperState:
+def loads(data: bytes | None, *, ours: bool = False) -> ShopperState:
     """The state behind ``dumps``' bytes; a new one for None.
 
     Raises ``UnreadableState`` where the bytes are not a state of a version that we know; nothing
-    else, whatever the bytes. A state that comes out is sound: no use of it fails later.
+    else, whatever the bytes. A state that comes out is sound: no use of it fails later. With
+    ``ours`` the bytes were checked before, or written here: of them only the version is looked at.
     """
     if not data:
         return ShopperState()
@@ -167,7 +179,7 @@ def loads(data: bytes | None) -> ShopperState:
                 rerank_due=record.get("d", False),
                 erased_at=record.get("x"),
             )
-            if type(version) is int and _is_sound(state):
+            if type(version) is int and (ours or _is_sound(state)):
                 return state
         if type(version) is not int or version == VERSION:
             raise TypeError
@@ -183,7 +195,7 @@ def loads(data: bytes | None) -> ShopperState:
 
 
 def _is_sound(state: ShopperState) -> bool:
-    """Whether it has the shape that ``apply`` makes. On the path of each event: kept quick."""
+    """Whether it has the shape that ``apply`` makes. Once a shopper after a start: kept quick."""
     return (
         type(state.offsets) is dict
         and state.offsets.keys() <= RANKS.keys()
@@ -224,10 +236,9 @@ def _is_number(value: object) -> bool:
     return type(value) is int and 0 <= value <= EXACT
 
 
-def _insert(rows: list, row: tuple, keep: int) -> None:  # type: ignore[type-arg]
-    """Puts ``row`` at its place in the sorted ``rows`` and keeps the newest ``keep``."""
-    if not rows or rows[-1][:3] < row[:3]:  # the usual case: newer than all
-        rows.append(row)
-    else:
-        rows.insert(bisect_left(rows, row[:3], key=lambda each: each[:3]), row)
-    del rows[:-keep]
+def _inserted(rows: list[_R], row: _R, keep: int) -> list[_R]:
+    """The newest ``keep`` of the sorted ``rows`` and ``row`` at its place."""
+    place: int = len(rows)
+    if rows and row[:3] < rows[-1][:3]:  # else the usual case: newer than all
+        place = bisect_left(rows, row[:3], key=lambda each: each[:3])
+    return [*rows[:place], row, *rows[place:]][-keep:]

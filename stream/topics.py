@@ -84,8 +84,11 @@ def topic_of(kind: Kind | None) -> str:
 _TOPIC_OF: Final = {topic.kind: topic.name for topic in TABLE if topic.rank is not None}
 
 
-#: How Weft creates the changelog, and the control topic.
+#: How Weft creates the changelog.
 CHANGELOG_CONFIG: Final = _COMPACTION
+#: How it creates the control topic: each worker repeats its report there, and only closed segments
+#: are compacted, so they are closed by the hour.
+CONTROL_CONFIG: Final[Mapping[str, str | int]] = {**_COMPACTION, "segment.ms": 3_600_000}
 
 
 @dataclass(frozen=True, slots=True)

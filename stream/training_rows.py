@@ -13,11 +13,10 @@ from models.errors import InvalidFile
 from models.training.log import Logged
 from models.training.run import Sources
 from stream.columns import Columns
-from stream.contracts import decode_product, decode_shopper
 from stream.declaration import EARLIEST
 from stream.files import RowFile
-from stream.publish import event_entries, now_ms, product_entries
-from stream.topics import TopicNames
+from stream.rows import event_rows, product_rows
+from stream.topics import TOPICS
 
 
 def sources(
@@ -48,13 +47,12 @@ def sources(
             told = _items(catalog, catalog_columns)
             barred = {item.item_id for item in told if item.category in held_out}
         with RowFile(events, columns=event_columns) as rows:
-            for entry in event_entries(rows, TopicNames()):
-                event = decode_shopper(
-                    entry.record.topic, entry.record.key, entry.record.value, now_ms()
-                )
-                in_time = until is None or event.ts < until
-                if event.kind is not None and in_time and event.item_id not in barred:
-                    yield Logged(event.user_id, event.ts, event.kind, event.item_id, event.query)
+            for row in event_rows(rows):
+                kind, item_id = TOPICS[row.topic].kind, row.fields.get("item_id")
+                in_time = until is None or row.ts < until
+                if kind is not None and in_time and item_id not in barred:
+                    query = row.fields.get("query")
+                    yield Logged(row.fields["user_id"], row.ts, kind, item_id, query)
             done(rows)
 
     if until is not None:
@@ -89,10 +87,8 @@ def _items(
 ) -> Iterator[Item]:
     with RowFile(catalog, columns=columns) as rows:
         # not the time of reading: the same files have the same fingerprint
-        for entry in product_entries(rows, TopicNames(), undated=EARLIEST):
-            decoded = decode_product(entry.record.key, entry.record.value, now_ms())
-            if isinstance(decoded, Item):
-                yield decoded
+        for row in product_rows(rows, undated=EARLIEST):
+            yield Item(**row.fields)
         if done is not None:
             done(rows)
 

@@ -23,7 +23,7 @@ from stream import settings as weft_settings
 from stream.assemble import Parts
 from stream.contracts import decode_product, decode_shopper, encode_row
 from stream.delivery import Record
-from stream.publish import TOPIC_OF_TYPE, Entry
+from stream.publish import Entry
 from stream.replay import protocols
 from stream.replay.answers import KEPT, Answers
 from stream.replay.driver import Driver, Plan
@@ -33,7 +33,7 @@ from stream.replay.spool import Spool, spooled
 from stream.replay.stage import InProcess
 from stream.replay.store import Store
 from stream.serving import Live, Serving
-from stream.topics import PRODUCTS
+from stream.topics import PRODUCTS, TOPIC_OF_TYPE
 
 DAY = 86_400_000
 START = 1_600_000_000_000 // DAY * DAY
@@ -70,13 +70,14 @@ class ReplayShop:
             what = "query" if kind == "search" else "item_id"
             row = {"user_id": user, what: item, "ts": int(START + day * DAY)}
             topic = TOPIC_OF_TYPE[kind]
-            key, value = encode_row(topic, row, NOW)
+            _, key, value = encode_row(topic, row, NOW)
             yield Entry(row["ts"], Record(topic, key, value))
 
     def _products(self) -> Iterable[Entry]:
         for item_id, title, *day in self.items:
             ts = START + day[0] * DAY if day else UNDATED
-            key, value = encode_row(PRODUCTS, {"item_id": item_id, "title": title, "ts": ts}, NOW)
+            row = {"item_id": item_id, "title": title, "ts": ts}
+            _, key, value = encode_row(PRODUCTS, row, NOW)
             yield Entry(ts, Record(PRODUCTS, key, value))
 
     def play(

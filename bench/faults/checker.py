@@ -182,7 +182,7 @@ def _check_state(verdict: Verdict, key: bytes, shopper: Shopper, states: Kept) -
 
 
 def _is_exact(state: State, shopper: Shopper, steps: Mapping[Place, Action]) -> bool:
-    rows = [(*place, a.kind and a.kind.value, a.item_id, a.query) for place, a in sorted(steps.items())]
+    rows = [(*p, a.kind and a.kind.value, a.item_id, a.query) for p, a in sorted(steps.items())]
     bought = [(*row[:3], row[4]) for row in rows if row[3] == "purchase"]
     return (
         state.rows == rows

@@ -42,11 +42,6 @@ def test_every_command_has_help_with_an_example(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_every_command_is_in_the_readme(words: tuple[str, ...]) -> None:
-    assert f"weft {' '.join(words)}" in (ROOT / "README.md").read_text("utf-8")
-
-
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_no_help_text_imports_anything_heavy(words: tuple[str, ...]) -> None:
     code = (
         "import sys; from click.testing import CliRunner; from stream.cli import cli; "

@@ -284,7 +284,7 @@ def test_products_and_events_survive_the_way_to_bytes_and_back() -> None:
 
 def test_a_row_becomes_a_record_of_its_declared_fields() -> None:
     row = CLICK | {"type": "fav", "brand": None}
-    assert encode_row("clicks", row, NOW) == (b"u1", orjson.dumps(CLICK))
+    assert encode_row("clicks", row, NOW) == (CLICK, b"u1", orjson.dumps(CLICK))
     with pytest.raises(InvalidField):
         encode_row("clicks", CLICK | {"ts": NOW + DAY + 1}, NOW)
     names = {str(n): "é" * 512 for n in range(100)}

@@ -195,15 +195,6 @@ def test_a_summary_of_nothing_is_one_too() -> None:
     ]
 
 
-def test_what_tuning_gains_is_shown_whole_on_the_narrowest_screen() -> None:
-    told = "tuned retriever: HR@10 .225, NDCG@10 .132; gains +.032 [+.011, +.053] and more of it"
-    for terminal in (True, False):
-        screen = Screen(terminal=terminal)
-        screen.view.gain([told])
-        assert told in " ".join(screen.lines)
-    assert screen.lines == [told]
-
-
 def everything(view: DemoView, item: Item = DRESS, words: str = "linen dress") -> None:
     items = {"W1": item, "W2": LONG}
     view.opening("127.0.0.1:9092", 4000, "Qdrant Edge", words, words)
