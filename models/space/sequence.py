@@ -71,8 +71,8 @@ class SequenceConfig:
 
     @classmethod
     def from_json(cls, told: dict[str, Any]) -> SequenceConfig:
-        """The reverse. Raises ``TypeError`` or ``ValueError`` for what is no configuration."""
-        return cls(**{**told, "mixup": MixUpConfig(**told["mixup"])})
+        """The reverse. Raises ``TypeError``, ``ValueError`` or ``KeyError`` for anything else."""
+        return cls(**{**told, "kinds": told["kinds"], "mixup": MixUpConfig(**told["mixup"])})
 
 
 class _Block(nn.Module):

@@ -182,6 +182,8 @@ def _loaded(bundle: Bundle, items: int, title_dim: int, words: int) -> SequenceM
         config = SequenceConfig.from_json(told)
         if max(config.members, config.layers, config.heads) > _MOST_PARTS:
             raise ValueError(f"more than {_MOST_PARTS} members, layers or heads")
+        if config.kinds <= Kind.CLICK.number:
+            raise ValueError("it knows no kind of step")
         if _least_numbers(config, items) > sum(map(math.prod, bundle.shapes().values())):
             raise ValueError("larger than its file")
         model = SequenceModel(config, items)
@@ -203,7 +205,8 @@ def _least_numbers(config: SequenceConfig, items: int) -> int:
     table = 0 if mixup.strategy == "title" else items * mixup.dim
     titles = 0 if mixup.strategy == "id" else mixup.title_dim * (mixup.hidden or mixup.dim)
     titles += (mixup.hidden + mixup.words) * mixup.dim
-    return config.members * (config.layers * 12 * d * d + config.length * d + table + titles)
+    network = config.layers * 12 * d * d + (config.length + config.kinds) * d
+    return config.members * (network + table + titles)
 
 
 def _check_fit(
