@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 
 from models.errors import BrokerUnavailable
 from stream.contracts.codec import decode_recommendation
+from stream.contracts.partitioner import partition_of
 from stream.contracts.topics import ERASURES, PRODUCTS, RECOMMENDATIONS, TopicNames
 from stream.kafka.delivery import Record
 from stream.replay.play.in_process import shown_of
@@ -56,7 +57,10 @@ class ThroughKafka:
         await self._worker.start()
         await self._worker.ready()
         topic = self._names.of(RECOMMENDATIONS)
-        self._consumer.assign([TopicPartition(topic, 0, 0)])
+        told = await asyncio.to_thread(self._consumer.list_topics, topic, 10)
+        partitions = told.topics[topic].partitions
+        self._consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
+        self._partitions = len(partitions)
 
     async def enter(self, products: Sequence[Record], ts: int) -> None:
         """See ``Stage``."""
@@ -137,8 +141,10 @@ class ThroughKafka:
             return True
         shown = decode_recommendation(key, value)
         assert shown is not None, "the value is there"
-        self._lists[key] = shown_of(value, self._rows)
-        self._offsets[key] = dict(shown.as_of.offsets)
+        own = partition_of(key, self._partitions, self._settings.partitioner)
+        if message.partition() == own:
+            self._lists[key] = shown_of(value, self._rows)
+            self._offsets[key] = dict(shown.as_of.offsets)
         return True
 
     def _knows(self, key: bytes, want: Mapping[str, int]) -> bool:
