@@ -86,7 +86,6 @@ def behind_a_broker(request: Request, prepared: Prepared, folder: Path) -> Answe
     return answers
 
 
-@pytest.mark.long
 def test_a_broker_between_changes_no_list(request_: Request, tmp_path: Path) -> None:
     prepared = prepared_of(request_)
     inside = played(request_, prepared)
@@ -97,7 +96,6 @@ def test_a_broker_between_changes_no_list(request_: Request, tmp_path: Path) -> 
     assert (np.asarray(inside.ranks) == np.asarray(outside.ranks)).all()
 
 
-@pytest.mark.long
 def test_jobs_share_the_shoppers_and_change_no_list(request_: Request, tmp_path: Path) -> None:
     one = played(request_, prepared_of(request_))
     shared = replace(request_, jobs=2, report=tmp_path / "shared")

@@ -51,7 +51,6 @@ def run(
     )
 
 
-@pytest.mark.long
 def test_a_replay_is_measured_beside_baselines_and_reported(shop: Path, tmp_path: Path) -> None:
     told = run(
         shop, tmp_path / "one", "--protocol", "time", "--no-llm", "--targets", "new",
@@ -106,7 +105,6 @@ def test_which_contenders_are_compared_is_asked_for_with_compare_alone(shop: Pat
     assert "--compare A B" in told.output
 
 
-@pytest.mark.long
 def test_an_experiment_compares_variants_on_the_same_questions(shop: Path, tmp_path: Path) -> None:
     told = run(
         shop, tmp_path / "mix", "--epochs", "2", "--strategies", "id,title",
@@ -184,7 +182,6 @@ def test_a_log_without_a_question_says_what_to_do(shop: Path, tmp_path: Path) ->
     assert "give another --from" in str(told.exception)
 
 
-@pytest.mark.long
 def test_categories_held_out_of_a_bundles_training_are_a_slice(shop: Path, tmp_path: Path) -> None:
     made = CliRunner().invoke(
         cli,
@@ -208,7 +205,6 @@ def test_categories_held_out_of_a_bundles_training_are_a_slice(shop: Path, tmp_p
     assert any("wool coat" in note for note in found.notes)
 
 
-@pytest.mark.long
 def test_a_shop_that_shows_what_was_bought_is_replayed_so(tmp_path: Path) -> None:
     """People who buy one thing every day: the setting alone decides whether lists say so."""
     titles = [f"{kind} number {n}" for kind in KINDS for n in range(12)]
@@ -228,7 +224,6 @@ def test_a_shop_that_shows_what_was_bought_is_replayed_so(tmp_path: Path) -> Non
     assert hits == {"hide": 0.0, "show": 1.0}
 
 
-@pytest.mark.long
 def test_other_options_do_not_go_on_from_what_was_answered(shop: Path, tmp_path: Path) -> None:
     report = tmp_path / "same"
     run(shop, report, "--no-llm", "--protocol", "last")

@@ -140,9 +140,7 @@ def test_pace_is_asked_before_more_than_its_stride_is_on_the_broker(size: int, m
 
 def test_a_broker_that_goes_away_ends_the_publishing_with_the_count() -> None:
     with broker() as settings:
-        publisher = Publisher(
-            settings, timeout=15.0
-        )  # of which the first answer may take some, too
+        publisher = Publisher(settings, timeout=15.0)  # its first answer takes some of it
         publisher.publish(some(5))
     with pytest.raises(BrokerUnavailable, match=r"after 5 .*again"):
         publisher.publish(some(20_000))
