@@ -20,7 +20,7 @@ from stream.cli import cli
 from stream.settings import describe
 
 ROOT: Final = Path(__file__).parents[1]
-PACKAGES: Final = ("models", "stream", "bench", "tests")
+PACKAGES: Final = ("models", "stream", "testbed", "bench", "tests")
 #: What is generated inside a page stands between these lines.
 SETTINGS: Final = (
     "<!-- the table of settings: tests/generated_docs.py writes it -->",
