@@ -30,7 +30,11 @@ bench: $(VENV)/.installed-bench
 
 # what is installed, as CycloneDX and as a list, in build/
 sbom: $(VENV)/.installed
-	PYTHONPATH=. $(BIN)/python .ci/sbom.py build
+	mkdir -p build
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.cdx.json $(BIN)/python
+	$(BIN)/python -m pip list --format=freeze --exclude-editable > build/installed.txt
+	# a local build (+cpu) is audited as the release that it is of
+	sed 's/+.*//' build/installed.txt > build/packages.txt
 
 # its known vulnerabilities, where pip-audit is installed and reaches its data
 audit: sbom

@@ -11,7 +11,6 @@ BENCHMARKS = (
     "cold_start",
     "click_to_list",
     "state_path",
-    "rerank",
     "likelihood",
 )
 

@@ -26,10 +26,11 @@ from typing import Any
 import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 
+from models.domain import Kind
 from models.llm import CausalScorer, Packed
 from models.ports import FloatArray
 from stream.broker import EmbeddedBroker
-from stream.contracts import EventKind, decode_recommendation, encode_event, encode_product
+from stream.contracts import decode_recommendation, encode_event, encode_product
 from stream.delivery import Record
 from stream.products import EMBEDDED
 from stream.publish import Entry, Publisher
@@ -140,7 +141,7 @@ def _click(
     began = time.perf_counter()
     number = 0
     for event in log:
-        if event.kind is not EventKind.CLICK:
+        if event.kind is not Kind.CLICK:
             continue
         time.sleep(max(0.0, began + number / rate - time.perf_counter()))
         before = len(recorder.asked) if recorder else 0

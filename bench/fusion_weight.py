@@ -290,7 +290,6 @@ def main() -> None:
         print(json.dumps({**result, "HR@10, HR@20 by decay": decays(catalogue, asked, popular)}))
         return
     reranker = load_reranker("", args.data_dir, args.threads, say)
-    assert isinstance(reranker, LikelihoodReranker)
     began, before = time.perf_counter(), time.process_time()
     measured = measure(catalogue, asked, args.decay, popular, reranker)
     groups = np.unique([q.shopper for q in asked], return_inverse=True)[1]

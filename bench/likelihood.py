@@ -14,23 +14,63 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.rerank import Best, Shop
 from models import prompt, weights
+from models.domain import Item, Kind, Step
 from models.fusion import NAT
 from models.likelihood import LikelihoodReranker
 from models.llm_backends import load_scorer
 from models.llm_tokens import Tokenizer
-from models.ports import Deadline, FloatArray, RerankRequest
+from models.ports import Deadline, FloatArray, Read, RerankRequest
+from models.sample_titles import titles
 
 LOADS = ((1, 20), (4, 20), (12, 20), (12, 10), (12, 50))  # steps, candidates
 ROUNDS = 3
 ENDLESS = Deadline(lambda: 0.0, float("inf"))
+
+
+@dataclass
+class Best:
+    """The best of a few rounds, in seconds of the wall and of the CPU."""
+
+    wall: float = float("inf")
+    cpu: float = float("inf")
+
+    def round(self, work: Callable[[], list[FloatArray]]) -> list[FloatArray]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        done = work()
+        self.wall = min(self.wall, time.perf_counter() - wall)
+        self.cpu = min(self.cpu, time.process_time() - cpu)
+        return done
+
+
+class Shop:
+    """Made-up products, and shoppers who choose among them."""
+
+    def __init__(self, seed: int = 5) -> None:
+        self._random = np.random.default_rng(seed)
+        self._items = [Item(f"i{n}", title, 0) for n, title in enumerate(titles(2000))]
+
+    def request(self, steps: int, candidates: int) -> RerankRequest:
+        history = tuple(self._step(ts) for ts in range(steps))
+        rows = self._random.choice(len(self._items), candidates, replace=False)
+        return RerankRequest(history, tuple(self._items[row] for row in rows))
+
+    def _step(self, ts: int) -> Read:
+        """Six of ten are clicks, three purchases, one a search."""
+        item = self._items[self._random.integers(len(self._items))]
+        chance = self._random.random()
+        if chance < 0.1:
+            return Read(Step(Kind.SEARCH, ts, query=item.title.lower()), None)
+        kind = Kind.CLICK if chance < 0.7 else Kind.PURCHASE
+        return Read(Step(kind, ts, item.item_id), item)
 
 
 class PlainLoop:
@@ -115,11 +155,8 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     folder = weights.smollm2("", args.data_dir, print)
     reranker = LikelihoodReranker(load_scorer("", args.data_dir, args.threads, print), 0.0)
-    shop = Shop(8)
-    asked = {
-        load: [shop.request(shop.history(load[0]), load[1]) for _ in range(args.shoppers)]
-        for load in LOADS
-    }
+    shop = Shop()
+    asked = {load: [shop.request(*load) for _ in range(args.shoppers)] for load in LOADS}
     plain = PlainLoop(folder, asked[12, 20][:2])
     print(f"{reranker.name}; the plain loop in {plain.kind}, the quicker one here")
     print("steps  candidates  ours, lists/s  plain, lists/s  ratio  of CPU time  rank correlation")

@@ -32,12 +32,13 @@ from models import fusion, prompt, trending, weights
 from models.domain import Item, Kind
 from models.encoder import load_encoder
 from models.evaluation import Values, bootstrap, paired_difference
+from models.likelihood import LikelihoodReranker
 from models.retrieval import DECAY
 from models.sequence import Member, SequenceConfig, SequenceModel
-from models.training import gate, llm_stage
-from models.training.llm_stage import STAGES, Ground, Tuned
-from models.training.log import Logged, TrainingLog
-from models.training.negatives import Places
+from models.training import gate
+from models.training.llm_run import LlmConfig
+from models.training.llm_stage import ranks_beside, staged
+from models.training.log import Logged, Places, TrainingLog
 from models.training.presets import PRESETS, Preset
 from models.training.questions import (
     Questions,
@@ -48,8 +49,7 @@ from models.training.questions import (
     last_events,
     ranks,
 )
-from models.training.reader import ReaderConfig
-from models.training.run import Sources, prepared, retriever_of, together
+from models.training.run import Sources, prepared, together
 from models.training.sequence import (
     SequenceTraining,
     Trained,
@@ -77,10 +77,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Llm:
-    """How the LLM is asked: ``reranker`` is one of STAGES, empty for no LLM."""
+    """How the LLM is tuned and weighed."""
 
-    reranker: str
-    tuning: ReaderConfig
+    tuning: LlmConfig
     folder: Path
     asked: int  # questions of validation that choose its weight
 
@@ -91,7 +90,7 @@ class Bench:
     split: Split
     work: Path
     bars: Bars
-    llm: Llm
+    llm: Llm | None
 
     def trained(self, strategy: str, seed: int, how: SequenceTraining, sequence: SequenceConfig
                 ) -> Trained:  # fmt: skip
@@ -215,9 +214,9 @@ def ladder(bench: Bench, strategies: Sequence[str], seeds: int, how: SequenceTra
             bench.log, sample, searched, space.items, 0
         ).weight
         rows.append(raised(bench, ensemble, named(strategy, seeds), made.trends[strategy]))
-    if bench.llm.reranker:
+    if bench.llm is not None:
         trend = made.trends[strategies[-1]]
-        more, made.weight = with_llm(bench, ensemble, rows[-1].name, trend)
+        more, made.weight = with_llm(bench, bench.llm, ensemble, rows[-1].name, trend)
         rows += more
     return made
 
@@ -257,8 +256,9 @@ def refitted(bench: Bench, first: Ladder, how: SequenceTraining) -> list[Row]:
         if len(members) > 1:
             rows.append(Row(name, bench.ranked(ensemble, test)[None]))
         rows.append(raised(bench, ensemble, name, trend := first.trends[strategy]))
-    if weight := first.weight:
-        answered = Beside(bench, ensemble, bench.split.known, trend).ranks(test, "test", (weight,))
+    if bench.llm is not None and (weight := first.weight):
+        beside = Beside(bench, bench.llm, ensemble, bench.split.known, trend)
+        answered = beside.ranks(test, "test", (weight,))
         rows.append(Row(f"{rows[-1].name} + LLM at {weight:g}", answered[weight][None]))
     return rows
 
@@ -269,43 +269,45 @@ class Beside:
     With what is popular raised, as it is served. Its answers are kept under --work.
     """
 
-    def __init__(self, bench: Bench, model: SequenceModel, ends: Places, trend: float) -> None:
-        self.bench, self.model, self.trend = bench, model, trend
+    def __init__(
+        self, bench: Bench, llm: Llm, model: SequenceModel, ends: Places, trend: float
+    ) -> None:
+        self.bench, self.llm, self.model, self.ends, self.trend = bench, llm, model, ends, trend
         self.space = Space.of(bench.log, model)
-        retriever = retriever_of(bench.log, model, self.space.table)
-        self._ground = Ground(bench.log, ends, self.space.table, retriever)
-        asked = [asdict(bench.llm.tuning), trend, fusion.NAT, gate.READ_CANDIDATES]
+        asked = [asdict(llm.tuning), trend, fusion.NAT, gate.CANDIDATES]
         told = json.dumps(asked, sort_keys=True).encode() + Path(prompt.__file__).read_bytes()
         digest = hashlib.sha256(told + self.space.table.contiguous().numpy().tobytes()).hexdigest()
-        self._place = bench.work / f"{bench.llm.reranker}-{digest[:12]}"
-        self._tuned: Tuned | None = None
+        self._place = bench.work / f"llm-{digest[:12]}"
+        self._reranker: LikelihoodReranker | None = None
 
     def ranks(self, questions: Questions, stage: str, weights: Sequence[float]
               ) -> dict[float, Values]:  # fmt: skip
         kept = self._place / f"{stage}-{len(questions)}-{'-'.join(map(str, weights))}.npz"
         if not kept.is_file():
             searched = shopper_vectors(self.bench.log, questions, self.model, self.space.table)
-            found = self._llm().ranks(questions, searched, self.trend, weights)
+            found = ranks_beside(
+                self.bench.log, questions, searched, self.space.items, self.trend, self._served(),
+                self.bench.bars("gate"), weights,
+            )  # fmt: skip
             kept.parent.mkdir(parents=True, exist_ok=True)
             np.savez(kept, np.array(list(found)), np.stack(list(found.values())))
         with np.load(kept) as told:
             return dict(zip(told["arr_0"].tolist(), told["arr_1"], strict=True))
 
-    def _llm(self) -> Tuned:
-        if self._tuned is None:
-            asked = self.bench.llm
-            make = STAGES[asked.reranker]
-            self._tuned = make(self._ground, asked.folder, asked.tuning, self._place,
-                               self.bench.bars)  # fmt: skip
-        return self._tuned
+    def _served(self) -> LikelihoodReranker:
+        if self._reranker is None:
+            made = staged(self.bench.log, self.ends, self.llm.folder, "", self.llm.tuning,
+                          self._place, self.bench.bars)  # fmt: skip
+            self._reranker = made.served(self._place)
+        return self._reranker
 
 
 def with_llm(
-    bench: Bench, model: SequenceModel, name: str, trend: float
+    bench: Bench, llm: Llm, model: SequenceModel, name: str, trend: float
 ) -> tuple[list[Row], float]:
     """The LLM beside ``model`` at the weight that validation chooses, that weight, and alone."""
-    beside = Beside(bench, model, bench.split.ends, trend)
-    validation = bench.split.validation.sample(bench.llm.asked, 2)
+    beside = Beside(bench, llm, model, bench.split.ends, trend)
+    validation = bench.split.validation.sample(llm.asked, 2)
     looked = beside.ranks(validation, "validation", gate.WEIGHTS)
     weight = gate.choose_weight(validation, looked, 0).weight
     say(f"the LLM's weight, by validation: {weight:g}, on {len(validation):,} questions:")
@@ -449,11 +451,8 @@ def main() -> None:
         help="mix-ups, comma-separated; with +words behind it, words have vectors of their own",
     )  # fmt: skip
     parser.add_argument("--refit", action="store_true", help="as `weft train` ships them, too")
-    parser.add_argument("--reranker", choices=list(STAGES), default="likelihood")
-    parser.add_argument("--no-llm", dest="reranker", action="store_const", const="")
-    parser.add_argument(
-        "--tuning", default='{"method": "none"}', help="ReaderConfig's fields as JSON, for the LLM"
-    )
+    parser.add_argument("--no-llm", action="store_true")
+    parser.add_argument("--tuning", default='{"method": "none"}', help="LlmConfig's fields as JSON")
     parser.add_argument(
         "--questions", type=int, default=10**9, help="so many of the test at most, drawn"
     )
@@ -469,11 +468,10 @@ def main() -> None:
     )  # fmt: skip
     work = args.work / args.data.name
     log = prepared(work / "log", sources(args.data), encoder, say)
-    tuning = replace(PRESETS["standard"].reader, **json.loads(args.tuning))
-    if args.reranker:
-        llm_stage.check(args.reranker, tuning)
-    folder = weights.smollm2("", args.data_dir, say) if args.reranker else Path()
-    llm = Llm(args.reranker, tuning, folder, args.asked)
+    llm = None
+    if not args.no_llm:
+        tuning = replace(PRESETS["standard"].llm, **json.loads(args.tuning))
+        llm = Llm(tuning, weights.smollm2("", args.data_dir, say), args.asked)
     run = beauty if args.data.name == "amazon_beauty" else shelf
     with Bars() as bars:
         lines = [

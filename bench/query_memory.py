@@ -12,32 +12,37 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from models.domain import History
 from models.encoder import load_encoder
 from models.evaluation import Interval, Values, paired_difference
 from models.fake import MemoryIndex
 from models.popularity import Popularity
+from models.ports import Deadline
 from models.query_memory import QueryMemory, recent_query
 from models.recommender import Recommender
 from models.training.questions import gains, hits
 from models.vectors import CachedEncoder
 from models.zero_shot import ZeroShotSpace
-from stream.contracts import EventKind
-from stream.demo_gain import Question, answered, asked
-from stream.sample import DAYS, Shop, shop
+from stream.sample import DAY_MS, DAYS, HELD_OUT_DAYS, START_MS, Shop, shop
 from stream.sample_log import events
 from stream.settings import load
 from stream.state import ShopperState
+from stream.topics import topic_of
 
-TOPICS = {
-    EventKind.CLICK: "clicks",
-    EventKind.PURCHASE: "purchases",
-    EventKind.SEARCH: "searches",
-}
+
+class Question(NamedTuple):
+    """What does the shopper choose next, of products that are new to them?"""
+
+    shopper: str
+    history: History
+    answer: str
 
 
 def learn(memory: QueryMemory, made: Shop, shoppers: int) -> int:
@@ -45,12 +50,42 @@ def learn(memory: QueryMemory, made: Shop, shoppers: int) -> int:
     states: defaultdict[str, ShopperState] = defaultdict(ShopperState)
     learnt = 0
     for offset, event in enumerate(events(made, 7, shoppers, DAYS)):
-        state, topic = states[event.user_id], TOPICS[event.kind]
+        state, topic = states[event.user_id], topic_of(event.kind)
         state.apply(topic, offset, event)
         if event.item_id is not None and (query := state.led_by(topic, offset, event.ts)):
             memory.add(query, event.item_id, event.ts)
             learnt += 1
     return learnt
+
+
+def asked(made: Shop, shoppers: int) -> list[Question]:
+    """The new products that shoppers of the sample choose in the held-out days."""
+    states: defaultdict[str, ShopperState] = defaultdict(ShopperState)
+    met: defaultdict[str, set[str]] = defaultdict(set)
+    found = []
+    for offset, event in enumerate(events(made, 7, shoppers, DAYS + HELD_OUT_DAYS)):
+        who, item_id = event.user_id, event.item_id
+        if item_id is not None and item_id not in met[who]:
+            history = states[who].history()
+            if event.ts >= START_MS + DAYS * DAY_MS and history.steps:
+                found.append(Question(who, history, item_id))
+            met[who].add(item_id)
+        states[who].apply(topic_of(event.kind), offset, event)
+    return found
+
+
+def answered(recommender: Recommender, questions: list[Question]) -> Values:
+    """The place (q,) of each answer in its list, 0 the best; inf: it is not in."""
+    ranks = np.full(len(questions), np.inf)
+    for start in range(0, len(questions), 64):
+        some = questions[start : start + 64]
+        deadline = Deadline.after(60.0, time.monotonic)  # without the LLM nothing waits for it
+        lists = recommender.recommend([each.history for each in some], deadline)
+        for n, (each, made) in enumerate(zip(some, lists, strict=True), start):
+            ids = [line.item_id for line in made.items]
+            if each.answer in ids:
+                ranks[n] = ids.index(each.answer)
+    return ranks
 
 
 def compare(

@@ -33,7 +33,7 @@ from stream.replay.baskets import Baskets
 from stream.replay.contest import Answered, finished
 from stream.replay.driver import Driver, Plan
 from stream.replay.prepare import Live, Prepared, Request, prepare
-from stream.replay.remembering import RememberingIndex
+from stream.replay.remembering import REMEMBERING
 from stream.replay.stage import InProcess
 from stream.replay.store import Store
 from stream.sample import shop
@@ -181,7 +181,7 @@ def rows_of(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         request.report.mkdir()
         prepared = prepared_of(request)
         bundle = Path(request.lives[0].bundle) if request.lives[0].bundle else None
-        parts = assemble(request.settings, print, folder / "index", bundle, RememberingIndex)
+        parts = assemble(request.settings, print, folder / "index", bundle, REMEMBERING)
         live = Recorded(parts.live)
         reranker = None
         if args.llm:

@@ -29,14 +29,9 @@ from typing import Any
 import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 
+from models.domain import Kind
 from stream.broker import EmbeddedBroker
-from stream.contracts import (
-    EventKind,
-    ShopperEvent,
-    decode_recommendation,
-    encode_event,
-    encode_product,
-)
+from stream.contracts import ShopperEvent, decode_recommendation, encode_event, encode_product
 from stream.delivery import Record
 from stream.publish import Entry, Publisher
 from stream.sample import shop
@@ -115,7 +110,7 @@ def load_of(publisher: Publisher, items: Sequence[str], watch: Watch, subscriber
             raise SystemExit("the worker ended")
         ts = first_ts + number
         user, item = f"u{dice.integers(SHOPPERS)}", items[int(dice.integers(len(items)))]
-        topic, key, value = encode_event(ShopperEvent(EventKind.CLICK, user, ts, item))
+        topic, key, value = encode_event(ShopperEvent(Kind.CLICK, user, ts, item))
         subscriber.sent[ts] = watch.now()
         publisher.publish([Entry(0, Record(topic, key, value))])
         number += 1

@@ -54,9 +54,6 @@ class NewestItems:
             for history in histories
         ]
 
-    def forget(self) -> None:
-        """Nothing is kept."""
-
 
 async def run_weft(bootstrap: str, events: int) -> float:
     from models.popularity import Popularity
@@ -86,7 +83,8 @@ async def run_weft(bootstrap: str, events: int) -> float:
         print(processor.counters, file=sys.stderr)
         if serving.done():
             serving.result()
-        assert processor.counters.dead == processor.counters.rewinds == 0, processor.counters
+        counters = processor.counters
+        assert counters.dead == counters.rewinds == counters.stalls == 0, counters
         sys.stdout.write(f"{seconds}\n")
         sys.stdout.flush()
         os._exit(0)  # leaving the group in order takes seconds that nobody measures

@@ -60,11 +60,6 @@ class CircuitBreaker:
         return self._inside.name
 
     @property
-    def needs_vectors(self) -> bool:
-        """What the one inside says."""
-        return self._inside.needs_vectors
-
-    @property
     def is_open(self) -> bool:
         """Whether the one inside is left alone now; half-open counts as open until it answers."""
         return self._shut_until is not None
@@ -81,10 +76,6 @@ class CircuitBreaker:
         if self._clock() < self._shut_until:
             return nothing
         return (self._tried(requests[:1], deadline) or [None]) + nothing[1:]
-
-    def forget_histories(self) -> None:
-        """Passes it on."""
-        self._inside.forget_histories()
 
     def _tried(
         self, requests: Sequence[RerankRequest], deadline: Deadline

@@ -5,7 +5,7 @@
     items.json              item ids, in the order of the ID table's rows 1, 2, …
     items.safetensors       ``counts`` int32 (n,): each item's events while training
     words.json              the words of titles that have vectors, in the order of their numbers
-    reader/                 the LLM history reader's adapter and head, where there is one
+    llm/                    the LLM's adapter, where it was tuned; see ``training.peft_methods``
 
 Opening runs none of its code and believes nothing that it says: names, lengths, sums and shapes
 are checked before a byte is used, and what does not fit is refused with the reason.
@@ -36,7 +36,7 @@ SEQUENCE: Final = "sequence.safetensors"
 ITEMS: Final = "items.json"
 COUNTS: Final = "items.safetensors"
 WORDS: Final = "words.json"
-READER: Final = "reader"
+LLM: Final = "llm"
 _NEEDED: Final = (SEQUENCE, ITEMS, COUNTS)
 #: Bytes of a JSON file at most (ids of some ten million items), and of a tensor file's header.
 _MOST_JSON: Final = 1 << 30
@@ -97,18 +97,6 @@ class Bundle:
                 self.path,
                 f"it was trained with the title encoder {self.manifest.encoder}, and this is "
                 f"{here}: set WEFT_ENCODER to that one, or train it anew with this",
-            )
-
-    def check_llm(self, sha256: str) -> None:
-        """Raises ``BundleInvalid`` unless the LLM with that fingerprint is the reader's own."""
-        reader = self.manifest.reader
-        if reader is None:
-            raise invalid(self.path, "it has no LLM history reader")
-        if reader["llm_sha256"] != sha256:
-            raise invalid(
-                self.path,
-                f"its reader was tuned on {reader['llm']} with sha256 {reader['llm_sha256'][:12]}…,"
-                f" and the LLM here has {sha256[:12]}…: set WEFT_LLM to that one",
             )
 
 
@@ -180,14 +168,14 @@ def read_manifest(path: Path) -> Manifest:
 def open_bundle(path: Path) -> Bundle:
     """The bundle in the folder ``path``, every file checked against the manifest.
 
-    Whether it fits this machine's encoder and LLM: ``check_encoder``, ``check_llm``. Reads every
-    byte once. Raises ``BundleInvalid``.
+    Whether it fits this machine's encoder: ``check_encoder``; its LLM: ``load_reranker``. Reads
+    every byte once. Raises ``BundleInvalid``.
     """
     bundle = Bundle(path, read_manifest(path))
     try:
         _check_files(bundle)
         _check_items(bundle)
-        _check_reader(bundle)
+        _check_llm(bundle)
     except BundleInvalid as error:
         raise invalid(path, str(error)) from error
     except OSError as error:
@@ -210,7 +198,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
             if stat.S_ISLNK(mode):
                 raise BundleInvalid(f"{relative} is a link to somewhere else")
             if stat.S_ISDIR(mode):
-                if relative != READER:
+                if relative != LLM:
                     raise BundleInvalid(f"it has a folder {relative!r} that is none of a bundle's")
             elif not stat.S_ISREG(mode):
                 raise BundleInvalid(f"{relative} is no plain file")
@@ -310,9 +298,10 @@ def _texts(file: Path, what: str) -> list[str]:
     return told
 
 
-def _check_reader(bundle: Bundle) -> None:
-    inside = [name for name in bundle.manifest.files if name.startswith(f"{READER}/")]
-    if bundle.manifest.reader is None and inside:
-        raise BundleInvalid(f"it holds {inside[0]}, and its manifest tells of no reader")
-    if bundle.manifest.tuned and not any(name.endswith(".safetensors") for name in inside):
-        raise BundleInvalid("its reader's weights are missing")
+def _check_llm(bundle: Bundle) -> None:
+    inside = [name for name in bundle.manifest.files if name.startswith(f"{LLM}/")]
+    tuned = bundle.manifest.llm is not None and bundle.manifest.llm.tuned
+    if inside and not tuned:
+        raise BundleInvalid(f"it holds {inside[0]}, and its manifest tells of no tuned LLM")
+    if tuned and not any(name.endswith(".safetensors") for name in inside):
+        raise BundleInvalid("its LLM's adapter is missing")

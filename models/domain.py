@@ -6,16 +6,38 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Final, Self
 
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 class Kind(StrEnum):
-    """How a step of a history came to be."""
+    """How a step of a history came to be: a row a kind, (value, number, verb, of an item or not).
 
-    CLICK = "click"
-    PURCHASE = "purchase"
-    SEARCH = "search"
+    The value stands in states and lists, the number in prepared logs and bundles: neither may ever
+    change. 0 is no kind (it pads). ``stream.topics`` says which topic brings which kind.
+    """
+
+    number: int
+    #: What the shopper did, as prompts, reasons and pages say it.
+    verb: str
+    #: Whether a step of it names an item (and perhaps the query that led there), or a query alone.
+    of_item: bool
+
+    CLICK = "click", 1, "clicked", True
+    PURCHASE = "purchase", 2, "bought", True
+    SEARCH = "search", 3, "searched for", False
+
+    def __new__(cls, value: str, number: int = 0, verb: str = "", of_item: bool = True) -> Self:
+        """A member of its row (the defaults let type checkers take ``Kind(value)``)."""
+        kind = str.__new__(cls, value)
+        kind._value_ = value
+        kind.number, kind.verb, kind.of_item = number, verb, of_item
+        return kind
+
+
+#: Numbers of kinds lie below this.
+KIND_NUMBERS: Final = 1 + max(kind.number for kind in Kind)
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,6 @@ class OverlapReranker:
     """
 
     name = "overlap"
-    needs_vectors = False
 
     def __init__(self, seconds: float = 0.0, sleep: Callable[[float], None] = _at_once) -> None:
         self.seconds = seconds
@@ -176,9 +175,6 @@ class OverlapReranker:
             self.failures -= 1
             raise RerankerFailed("the fake reranker was told to fail")
         return [self._score(request, deadline) for request in requests]
-
-    def forget_histories(self) -> None:
-        """Nothing is kept."""
 
     def _score(self, request: RerankRequest, deadline: Deadline) -> FloatArray | None:
         if deadline.remaining() < self.seconds:

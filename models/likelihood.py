@@ -1,4 +1,4 @@
-"""The zero-shot reranker: how much likelier a title is for having read the shopper's history.
+"""The LLM's reranker: how much likelier a title is for having read the shopper's history.
 
 score = NAT (log p(title | history) - log p(title | general line)) / tokens. The second part takes
 what makes a title likely for anyone (plain words, short names); without it an untuned model ranks
@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -21,7 +21,10 @@ from models import prompt
 from models.fusion import NAT
 from models.llm import Branch, CausalScorer, Tokens, log_likelihoods, seconds_per_token
 from models.pace import Paced
-from models.ports import Deadline, FloatArray, Reranker, RerankRequest
+from models.ports import Deadline, FloatArray, RerankRequest
+
+if TYPE_CHECKING:
+    from models.reader_backends import LlmFacts
 
 #: Titles whose general part is kept: about 250 bytes each.
 GENERAL_KEPT: Final = 50_000
@@ -39,14 +42,12 @@ class _Question:
 class LikelihoodReranker(Paced):
     """Reranker by likelihood ratio. The general part of at most ``kept`` titles is remembered."""
 
-    needs_vectors = False
-
     def __init__(
         self, scorer: CausalScorer, seconds_per_token: float, kept: int = GENERAL_KEPT
     ) -> None:
         super().__init__(seconds_per_token)
         self.name = f"{scorer.name}/likelihood"
-        self._scorer = scorer
+        self.scorer = scorer
         self._kept = kept
         self._general: OrderedDict[Tokens, float] = OrderedDict()
         self._general_prefix = prompt.general_prefix(scorer.tokenize)
@@ -82,11 +83,8 @@ class LikelihoodReranker(Paced):
         """Drops the kept general parts."""
         self._general.clear()
 
-    def forget_histories(self) -> None:
-        """Nothing of them is kept: the general parts are of titles alone."""
-
     def _question(self, position: int, request: RerankRequest) -> _Question:
-        tokenize = self._scorer.tokenize
+        tokenize = self.scorer.tokenize
         texts = tuple(prompt.candidate(item, tokenize) for item in request.candidates)
         prefix = prompt.history_prefix(request.history, tokenize)
         distinct = tuple(dict.fromkeys(filter(None, texts))) if prefix else ()
@@ -94,7 +92,7 @@ class LikelihoodReranker(Paced):
 
     def _next_chunk(self, waiting: Sequence[_Question]) -> Sequence[_Question]:
         """The first question, and those behind it that fit the same forward."""
-        size, room = 0, self._scorer.tokens_at_once
+        size, room = 0, self.scorer.tokens_at_once
         for question in waiting:
             room -= question.branch.cost + self._general_branch([question]).cost
             if size and room < 0:
@@ -111,7 +109,7 @@ class LikelihoodReranker(Paced):
     def _ratios(self, chunk: Sequence[_Question], general: Branch) -> list[FloatArray]:
         """The scores of each question of the chunk (c,); general parts are kept on the way."""
         branches = [question.branch for question in chunk]
-        *conditional, unconditional = log_likelihoods(self._scorer, [*branches, general])
+        *conditional, unconditional = log_likelihoods(self.scorer, [*branches, general])
         found = dict(zip(general.continuations, unconditional.tolist(), strict=True))
         ratios = []
         for question, likelihoods in zip(chunk, conditional, strict=True):
@@ -138,38 +136,26 @@ def load_reranker(
     data_dir: Path,
     threads: int,
     say: Callable[[str], None],
-    clock: Callable[[], float] = time.perf_counter,
-) -> Reranker:
-    """The reranker on this machine's quickest back end, warmed up and timed.
-
-    ``source``: "", a folder or a hub name; ``threads``: 0 for all cores. The first call on a
-    machine prepares the weights (a minute or two); later ones take seconds.
-    Raises ``MissingWeights``, ``DamagedWeights``.
-    """
-    from models.llm_backends import load_scorer  # heavy: onnxruntime, or torch
-
-    scorer = load_scorer(source, data_dir, threads, say)
-    return LikelihoodReranker(scorer, seconds_per_token(scorer, clock))
-
-
-def load_likelihood(
-    folder: Path,
-    told: Mapping[str, Any],
-    data_dir: Path,
-    threads: int,
-    say: Callable[[str], None],
-    source: str = "",
+    told: LlmFacts | None = None,
+    adapter: Path | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> LikelihoodReranker:
-    """The same of a tuned LLM.
+    """The reranker on this machine's quickest back end, warmed up and timed.
 
-    ``folder``: of its adapter; ``told``: {llm, llm_sha256, method, layers}; the rest as of
-    ``models.reader.load_reader``. Raises ``BundleInvalid``, ``MissingWeights``,
-    ``DamagedWeights``.
+    ``source``: "", a folder or a hub name; ``threads``: 0 for all cores; ``told`` and ``adapter``:
+    the LLM that a bundle was validated with and its adapter's folder, None for any LLM as it is.
+    The first call on a machine prepares the weights (a minute or two); later ones take seconds.
+    Raises ``MissingWeights``, ``DamagedWeights``, and ``BundleInvalid`` where the LLM is not the
+    bundle's, or its adapter does not fit.
     """
-    from models.reader_backends import load_merged  # heavy: onnxruntime, or torch
+    if told is None or adapter is None:
+        from models.llm_backends import load_scorer  # heavy: onnxruntime, or torch
 
-    scorer = load_merged(folder, told, source, data_dir, threads, say)
+        scorer = load_scorer(source, data_dir, threads, say)
+    else:
+        from models.reader_backends import load_tuned  # heavy: onnxruntime, or torch
+
+        scorer = load_tuned(adapter, told, source, data_dir, threads, say)
     return LikelihoodReranker(scorer, seconds_per_token(scorer, clock))
 
 

@@ -11,6 +11,9 @@ from models.llm import CausalScorer
 from models.making import Say
 
 _KIND: Final = "int8"  # keeps the ranking at 1.7 times the speed of fp32: docs/log.md
+#: Keys and values that stand in front of every prompt, where a model was tuned by such; see
+#: models/reader_merge.py.
+SOFT: Final = "soft.safetensors"
 _FORMAT: Final = "2"  # of models/llm_graph.py: another number has the files written anew
 
 
@@ -43,7 +46,9 @@ def load_scorer(source: str, data_dir: Path, threads: int, say: Say) -> CausalSc
 
 
 def is_plain_llama(folder: Path) -> bool:
-    """Whether the folder's model is one that models/llm_graph.py knows: Llama without extras."""
+    """Whether models/llm_graph.py knows the folder's model: a Llama without extras."""
+    if (folder / SOFT).is_file():
+        return False
     config = json.loads((folder / "config.json").read_text("utf-8"))
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     return (

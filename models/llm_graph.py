@@ -42,10 +42,7 @@ def write(folder: Path, target: Path, kind: str) -> None:
 
 
 class LlamaGraph:
-    """Collects nodes and constants; each method adds one part and returns its output's name.
-
-    models/reader_graph.py is the same network with another attention and another end.
-    """
+    """Collects nodes and constants; each method adds one part and returns its output's name."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         self._config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
@@ -71,10 +68,6 @@ class LlamaGraph:
             [helper.make_tensor_value_info("log_p", floats, ["m"])],
             list(self._constants.values()),
         )
-        return self._sealed(graph)
-
-    @staticmethod
-    def _sealed(graph: onnx.GraphProto) -> onnx.ModelProto:
         opsets = [helper.make_opsetid("", 20), helper.make_opsetid(_CONTRIB, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
@@ -84,7 +77,6 @@ class LlamaGraph:
         hidden = self._embedded()
         layers = self._config["num_hidden_layers"]
         for layer in range(layers):
-            self._layer = layer
             hidden = self._attention(hidden, f"layers.{layer}.")
             if layer == layers - 1:
                 hidden = self._op("Gather", hidden, "reads", axis=0)
@@ -244,11 +236,6 @@ class LlamaGraph:
 
     def _ints(self, *values: int) -> str:
         return self._constant(f"ints{values}", np.array(values, dtype=np.int64))
-
-    def _index(self, value: int) -> str:
-        name = f"index{value}"
-        self._constants[name] = helper.make_tensor(name, TensorProto.INT64, [], [value])
-        return name
 
     def _scalar(self, name: str, value: float) -> str:
         return self._constant(name, np.array(value, dtype=np.float32))

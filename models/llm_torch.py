@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, DynamicCache
 
 from models.errors import MissingWeights, RerankerFailed
 from models.llm import Packed
+from models.llm_backends import SOFT
 from models.llm_tokens import Tokenizer
 from models.ports import FloatArray
 
@@ -36,8 +38,11 @@ class TorchScorer:
         ``threads``: 0 for all cores; ``dtype``: by default what the device is quickest with.
         Raises ``MissingWeights``.
         """
-        self._model, kind = load_model(folder, device, threads, dtype)
+        self._model, kind = _load_model(folder, device, threads, dtype)
         self._device, self._dtype = self._model.device, self._model.dtype
+        soft = load_file(folder / SOFT)["past"] if (folder / SOFT).is_file() else None
+        #: (layers, 2, heads, s, width), None where nothing stands in front of a prompt
+        self._soft = None if soft is None else soft.to(self._device, self._dtype)
         self.name = f"{folder.name.lower()}-{kind}"
         quick = self._dtype == torch.bfloat16
         self.tokens_at_once = 4096 if self._device.type != "cpu" else 1024 if quick else 384
@@ -62,14 +67,23 @@ class TorchScorer:
         visible = torch.from_numpy(packed.visible).to(self._device)
         mask = torch.zeros(visible.shape, dtype=self._dtype, device=self._device)
         mask.masked_fill_(~visible, torch.finfo(self._dtype).min)
+        before = 0 if self._soft is None else self._soft.shape[3]
+        mask = torch.nn.functional.pad(mask, (before, 0))  # what stands in front is seen by all
         output = self._model.model(
             input_ids=torch.from_numpy(packed.tokens)[None].to(self._device),
-            position_ids=torch.from_numpy(packed.positions)[None].to(self._device),
+            position_ids=torch.from_numpy(packed.positions)[None].to(self._device) + before,
             attention_mask=mask[None, None],
-            use_cache=False,
+            past_key_values=self._past(),
+            use_cache=self._soft is not None,
         )
         states: torch.Tensor = output.last_hidden_state[0]
         return states[torch.from_numpy(packed.reads).to(self._device)]
+
+    def _past(self) -> Any:
+        """What stands in front of every prompt, anew for each forward, which appends to it."""
+        if self._soft is None:
+            return None
+        return DynamicCache([(layer[:1], layer[1:]) for layer in self._soft])
 
     def _log_p(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         logits = self._model.lm_head(states).float()
@@ -78,24 +92,20 @@ class TorchScorer:
         return result
 
 
-def load_model(
-    folder: Path,
-    device: str,
-    threads: int,
-    dtype: torch.dtype | None,
-    auto: Any = AutoModelForCausalLM,
+def _load_model(
+    folder: Path, device: str, threads: int, dtype: torch.dtype | None
 ) -> tuple[Any, str]:
     """The model in ``folder``, ready to run, and its number type's name: fp32 or bf16.
 
     ``device`` auto: a GPU where there is one; ``threads``: 0 for all cores; ``dtype`` None: what
-    the device is quickest with; ``auto``: the class that loads it. Raises ``MissingWeights``.
+    the device is quickest with. Raises ``MissingWeights``.
     """
     if threads:
         torch.set_num_threads(threads)  # torch has one number a process
     where = torch.device(_device() if device == "auto" else device)
     kind = dtype or _dtype(where)
     try:
-        model: Any = auto.from_pretrained(folder, dtype=kind)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=kind)
     except (OSError, ValueError) as error:
         raise MissingWeights(
             f"no causal LLM can be loaded from {folder}: {error}; "

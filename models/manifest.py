@@ -16,8 +16,9 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from models.errors import BundleInvalid
+from models.reader_backends import LlmFacts
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 NAME: Final = "manifest.json"
 #: Bytes of a manifest at most; an honest one has a few thousand.
 MOST_BYTES: Final = 4 << 20
@@ -26,17 +27,10 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _ID: Final = re.compile(r"[0-9a-f]{12}")
 #: A bundle's name goes to lists, logs and paths.
 _NAMED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_FILE: Final = re.compile(r"(?:reader/)?[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.(?:json|safetensors)")
+_FILE: Final = re.compile(r"(?:llm/)?[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.(?:json|safetensors)")
 #: Sizes in a space's description, at most: a hostile one must not make a model for ever.
 _MOST: Final = 65_536
-_CANDIDATES: Final = 50
-#: Kinds of a bundle's LLM: models/reader.py, models/likelihood.py and models/listwise.py.
-KIND_READER: Final = "reader"
-KIND_LIKELIHOOD: Final = "likelihood"
-KIND_LISTWISE: Final = "listwise"
-KINDS: Final = (KIND_READER, KIND_LIKELIHOOD, KIND_LISTWISE)
-#: The method of an LLM that is asked as it is; it has no files.
-UNTUNED: Final = "none"
+_CANDIDATES: Final = 20
 _ENCODER: Final = re.compile(r"(?P<model>.+)-(?:int8|fp32|bf16)-(?P<sum>[0-9a-f]{8})")
 
 Json = Mapping[str, Any]
@@ -83,8 +77,8 @@ class Described:
 
     ``space`` is {dim, strategy, …} with the whole of ``SequenceConfig.to_json()``; ``gate`` has
     the ``weight`` (0 to 1) that validation chose for the LLM and what ``popularity`` is worth (0 to
-    1; 0 where it is not there); ``reader`` {kind, llm, llm_sha256,
-    method, …}, None without an LLM; ``metrics`` {name: {mean, low, high}}; ``created`` ISO 8601.
+    1; 0 where it is not there); ``llm`` is None without an LLM; ``metrics`` {name: {mean, low,
+    high}}; ``created`` ISO 8601.
     """
 
     name: str
@@ -97,7 +91,7 @@ class Described:
     split: Json = field(default_factory=dict)
     metrics: Json = field(default_factory=dict)
     mix: Json = field(default_factory=dict)
-    reader: Json | None = None
+    llm: LlmFacts | None = None
     licences: Json = field(default_factory=dict)
     seed: int = 0
     preset: str = ""
@@ -138,19 +132,9 @@ class Manifest:
         return float(self.told.gate.get("popularity", 0.0))
 
     @property
-    def reader(self) -> Json | None:
-        """What is known of the tuned LLM, of whichever kind; None without one."""
-        return self.told.reader
-
-    @property
-    def kind(self) -> str:
-        """How the LLM reranks, one of ``KINDS``; empty without one."""
-        return str(self.reader.get("kind", KIND_READER)) if self.reader is not None else ""
-
-    @property
-    def tuned(self) -> bool:
-        """Whether there is an LLM with something of its own: an adapter, and maybe a head."""
-        return self.reader is not None and self.reader["method"] != UNTUNED
+    def llm(self) -> LlmFacts | None:
+        """The LLM that reranks; None without one."""
+        return self.told.llm
 
     @property
     def candidates(self) -> int:
@@ -166,13 +150,14 @@ class Manifest:
         """The file's content."""
         told = {name: getattr(self.told, name) for name in _TOLD}
         told["encoder"] = _plain(self.encoder)
+        told["llm"] = None if self.llm is None else _plain(self.llm)
         files = {path: _plain(facts) for path, facts in self.files.items()}
         return {"format": FORMAT, "id": self.id, **told, "files": files}
 
 
 _TOLD: Final = tuple(entry.name for entry in fields(Described))
 #: The fields that the id vouches for, besides the files.
-_DECISIVE: Final = ("encoder", "space", "gate", "mix", "reader")
+_DECISIVE: Final = ("encoder", "space", "gate", "mix", "llm")
 
 
 def sealed(told: Described, files: Mapping[str, FileFacts]) -> Manifest:
@@ -193,7 +178,7 @@ def parse(content: bytes) -> Manifest:
         )
     kinds: dict[str, type | tuple[type, ...]] = dict.fromkeys(_TOLD, dict)
     kinds |= {"name": str, "created": str, "preset": str, "command": str, "seed": int}
-    kinds |= {"reader": (dict, type(None)), "files": dict, "id": str}
+    kinds |= {"llm": (dict, type(None)), "files": dict, "id": str}
     if strange := sorted(set(whole) - {*kinds, "format"}):
         raise BundleInvalid(f"its manifest has the unknown field {strange[0]!r}")
     for name, kind in kinds.items():
@@ -203,11 +188,9 @@ def parse(content: bytes) -> Manifest:
     _check_space(whole["space"])
     _check_weight(whole["gate"])
     _check_metrics(whole["metrics"])
-    if whole["reader"] is not None:
-        _check_reader(whole["reader"])
-    encoder = _encoder(whole["encoder"])
+    parts = {"encoder": _encoder(whole["encoder"]), "llm": _llm(whole["llm"])}
     files = {path: _file(path, facts) for path, facts in whole["files"].items()}
-    told = Described(**{**{name: whole[name] for name in _TOLD}, "encoder": encoder})
+    told = Described(**{**{name: whole[name] for name in _TOLD}, **parts})
     if whole["id"] != _id({name: whole[name] for name in _DECISIVE}, files):
         raise BundleInvalid("its manifest is not the one that was sealed: its id does not fit it")
     return Manifest(whole["id"], told, files)
@@ -220,7 +203,7 @@ def _id(decisive: Json, files: Mapping[str, FileFacts]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _plain(facts: EncoderFacts | FileFacts) -> dict[str, Any]:
+def _plain(facts: EncoderFacts | LlmFacts | FileFacts) -> dict[str, Any]:
     return {entry.name: getattr(facts, entry.name) for entry in fields(facts)}
 
 
@@ -289,21 +272,6 @@ def _check_metrics(metrics: dict[str, Any]) -> None:
             raise BundleInvalid(f"its metric {name!r} is not {{mean, low, high}} in numbers")
 
 
-def _check_reader(reader: dict[str, Any]) -> None:
-    for name in ("llm", "method"):
-        if not isinstance(reader.get(name), str) or not reader[name]:
-            raise BundleInvalid(f"its reader's {name!r} is missing")
-    if not _SHA256.fullmatch(str(reader.get("llm_sha256"))):
-        raise BundleInvalid("its reader's 'llm_sha256' is no sha256")
-    if (kind := reader.get("kind", KIND_READER)) not in KINDS:  # older ones do not say it
-        raise BundleInvalid(
-            f"its reader is of the kind {str(kind)[:80]!r}, which this Weft does not know: use "
-            "the release that trained it"
-        )
-    if reader["method"] == UNTUNED and kind != KIND_LIKELIHOOD:
-        raise BundleInvalid(f"its LLM is untuned, and a {kind} must be tuned")
-
-
 def _encoder(told: dict[str, Any]) -> EncoderFacts:
     if set(told) != {"model", "sum", "dim"} or not all(
         isinstance(told[name], str) for name in ("model", "sum")
@@ -316,12 +284,25 @@ def _encoder(told: dict[str, Any]) -> EncoderFacts:
     )
 
 
+def _llm(told: dict[str, Any] | None) -> LlmFacts | None:
+    if told is None:
+        return None
+    names = {entry.name for entry in fields(LlmFacts)}
+    if set(told) != names or not all(isinstance(value, str) for value in told.values()):
+        raise BundleInvalid("its LLM is not {name, sha256, source, method}")
+    if not told["name"] or not told["method"]:
+        raise BundleInvalid("its LLM's name or method is missing")
+    if not _SHA256.fullmatch(told["sha256"]):
+        raise BundleInvalid("its LLM's 'sha256' is none")
+    return LlmFacts(**told)
+
+
 def _file(path: str, facts: Any) -> FileFacts:
-    """Checked: a plain name in the folder or in ``reader/``, of a kind that holds no code."""
+    """Checked: a plain name in the folder or in ``llm/``, of a kind that holds no code."""
     if not _FILE.fullmatch(path) or ".." in PurePosixPath(path).parts or path == NAME:
         raise BundleInvalid(
             f"its manifest names the file {path[:80]!r}: only .safetensors and .json files in the "
-            "bundle's folder, or in its folder reader/, are loaded"
+            "bundle's folder, or in its folder llm/, are loaded"
         )
     if not isinstance(facts, dict) or set(facts) != {"bytes", "sha256"}:
         raise BundleInvalid(f"its manifest does not tell the length and sum of {path}")

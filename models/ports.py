@@ -142,33 +142,23 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class RerankRequest:
-    """One shopper: the history, oldest first, and the candidates in the retriever's order.
-
-    ``vectors`` are the candidates' (c of (d,)) in the space, as the index holds them, for a
-    reranker that says ``needs_vectors``; else it is empty.
-    """
+    """One shopper: the history, oldest first, and the candidates in the retriever's order."""
 
     history: tuple[Read, ...]
     candidates: tuple[Item, ...]
-    vectors: tuple[FloatArray | None, ...] = ()
 
 
 class Reranker(Protocol):
     """Scores candidates. A score means something within its own request only.
 
-    Scores are on a cosine's scale, for they are blended with the retriever's as they are: those of
-    a reader are cosines, and a log p counts as models/fusion.py says. The likelihood ratio and the
-    history reader score each candidate as if it were alone. A listwise reranker lets the
-    candidates see each other: there a score depends on the company.
+    Scores are on a cosine's scale, for they are blended with the retriever's as they are: what a
+    log p counts on it, models/fusion.py says. Each candidate is scored as if it were alone: none
+    can influence another.
     """
 
     @property
     def name(self) -> str:
         """What a list's ``model`` says, e.g. ``smollm2-135m-instruct/likelihood``."""
-
-    @property
-    def needs_vectors(self) -> bool:
-        """Whether a request must come with its candidates' vectors."""
 
     def score(
         self, requests: Sequence[RerankRequest], deadline: Deadline
@@ -178,6 +168,3 @@ class Reranker(Protocol):
         Requests are served in their order, so that the first are the last to go without.
         Raises ``RerankerFailed`` (degrade).
         """
-
-    def forget_histories(self) -> None:
-        """Drops all that is kept of histories; what was read of items alone may stay."""

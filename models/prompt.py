@@ -36,8 +36,6 @@ END: Final = "\n"
 
 Tokenize = Callable[[str], Tokens]
 
-_VERBS: Final = {Kind.CLICK: "clicked", Kind.PURCHASE: "bought"}
-
 
 def history_prefix(history: Sequence[Read], tokenize: Tokenize) -> Tokens:
     """The prompt up to where a candidate goes; empty where the history has nothing to read.
@@ -125,11 +123,11 @@ def _lines(history: Sequence[Read], tokenize: Tokenize) -> list[tuple[Item | Non
     for read in history:
         query = read.step.query
         if query and query != said and (words := _text(query, tokenize, quoted=True)):
-            lines.append((None, tokenize("searched for:") + words + tokenize(END)))
+            lines.append((None, tokenize(f"{Kind.SEARCH.verb}:") + words + tokenize(END)))
         said = query
-        item = None if read.step.kind is Kind.SEARCH else read.item
+        item = read.item if read.step.kind.of_item else None
         if item is not None and (title := candidate(item, tokenize)):
-            verb = tokenize(_VERBS[read.step.kind]) + tokenize(":")
+            verb = tokenize(read.step.kind.verb) + tokenize(":")
             lines.append((item, verb + title))
     return lines[-STEPS:]
 

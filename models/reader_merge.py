@@ -1,10 +1,9 @@
-"""Merges an adapter into its LLM: ``python -m models.reader_merge LLM ADAPTER LAYERS OUT [whole]``.
+"""Merges an adapter into its LLM: ``python -m models.reader_merge LLM ADAPTER OUT``.
 
 A process of its own, since torch and peft take a gigabyte that goes back when it ends. OUT gets a
-model in Hugging Face's layout, without its output layer unless ``whole``, and for methods that put
-something in front of a prompt (prompt and prefix tuning) soft.safetensors: the keys and values of
-that, (layers, 2, tokens, width). Only models/training/peft_methods.py reads the adapter, and it
-believes numbers and known fields only.
+model in Hugging Face's layout, and for methods that put something in front of a prompt (prompt and
+prefix tuning) models/llm_torch.py's soft.safetensors: the keys and values of that. Only
+models/training/peft_methods.py reads the adapter, and it believes numbers and known fields only.
 """
 
 from __future__ import annotations
@@ -12,22 +11,21 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-SOFT: Final = "soft.safetensors"
+from models.llm_backends import SOFT
 
 
-def merge(llm: Path, adapter: Path, layers: int, out: Path, *, whole: bool = False) -> None:
-    """Writes the LLM's first ``layers`` (0: all) with the adapter in ``adapter`` into ``out``.
+def merge(llm: Path, adapter: Path, out: Path) -> None:
+    """Writes the LLM in the folder ``llm`` with the adapter in ``adapter`` into ``out``.
 
-    In 32 bits; ``whole``: with the LLM's output layer. Raises ``DamagedWeights`` or
-    ``MissingWeights``.
+    In 32 bits. Raises ``DamagedWeights`` or ``MissingWeights``.
     """
     import torch
 
     from models.training import llm_body, peft_methods
 
-    base = llm_body.body(llm, torch.device("cpu"), layers=layers, dtype=torch.float32)
+    base = llm_body.body(llm, torch.device("cpu"), dtype=torch.float32)
     tuned = peft_methods.load(base, adapter)
     tuning = peft_methods.saved(adapter)
     if tuning.method in ("prompt", "prefix"):
@@ -39,7 +37,7 @@ def merge(llm: Path, adapter: Path, layers: int, out: Path, *, whole: bool = Fal
         merged = tuned.merge_and_unload()
     _complete_biases(merged)
     merged.config.use_cache = True  # (training has no use for it)
-    (_with_output(llm, merged) if whole else merged).save_pretrained(out)
+    _with_output(llm, merged).save_pretrained(out)
     shutil.copyfile(llm / "tokenizer.json", out / "tokenizer.json")
 
 
@@ -77,7 +75,10 @@ def _complete_biases(model: Any) -> None:
 
 
 def _save_soft(tuned: Any, file: Path) -> None:
-    """The keys and values that stand in front of a prompt, as peft's forward would make them."""
+    """The keys and values that stand in front of a prompt, as peft's forward would make them.
+
+    (layers, 2, heads, tokens, width) in 32 bits.
+    """
     import torch
     from safetensors.torch import save_file
 
@@ -86,12 +87,8 @@ def _save_soft(tuned: Any, file: Path) -> None:
         if isinstance(front, torch.Tensor):  # embeddings: (1, tokens, h)
             front = tuned.get_base_model()(inputs_embeds=front, use_cache=True).past_key_values
         pairs = [torch.cat([layer.keys, layer.values]) for layer in front.layers]
-        values = torch.stack(pairs).transpose(2, 3).flatten(3)  # from (layers, 2, heads, tokens, w)
-        save_file({"past": values.contiguous().float()}, file)
+        save_file({"past": torch.stack(pairs).contiguous().float()}, file)
 
 
 if __name__ == "__main__":
-    merge(
-        Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]),
-        whole="whole" in sys.argv[5:],
-    )  # fmt: skip
+    merge(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))

@@ -13,7 +13,6 @@ from models.retrieval import Signals
 
 #: Characters of a title or query that a reason quotes.
 _QUOTED: Final = 60
-_DONE: Final = {Kind.CLICK: "clicked", Kind.PURCHASE: "bought"}
 #: When an item's own vector is not at hand any more: all of the history found it.
 RECENT: Final = "like what you looked at lately"
 SEEN: Final = "you looked at this lately"
@@ -69,9 +68,9 @@ def _because(step: Step, is_query: bool, item_id: str, stored: Mapping[str, Stor
     if step.item_id == item_id:
         return AGAIN if step.kind is Kind.PURCHASE else SEEN
     like = stored.get(step.item_id or "")
-    if like is None or step.kind not in _DONE:
+    if like is None or not step.kind.of_item:
         return RECENT
-    return f"because you {_DONE[step.kind]} {_short(like.item.text)}"
+    return f"because you {step.kind.verb} {_short(like.item.text)}"
 
 
 def _short(text: str) -> str:

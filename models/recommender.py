@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from models import reasons, rules
+from models import reasons
 from models.domain import History, Item, Recommendation, RecommendedItem
 from models.errors import RerankerFailed
 from models.fusion import blend
@@ -31,6 +31,7 @@ from models.ports import (
 )
 from models.query_memory import QueryMemory, Remembered, raised, recent_query
 from models.retrieval import signals
+from models.rules import Rules, seen, split_by_seen
 from models.trending import Trending
 
 _log = logging.getLogger("weft.recommender")
@@ -63,6 +64,7 @@ class _Draft:
     reranked: bool = False
     owed: bool = False
     lines: list[RecommendedItem] = field(default_factory=list)
+    shown: list[Item] = field(default_factory=list)  # the items of the lines
 
 
 class _Known:
@@ -90,7 +92,7 @@ class Recommender:
     The reranker scores the first ``candidates`` items of a list of ``list_size``. Of a shopper with
     a recent search, what the ``memory`` knows of it joins the candidates and is raised among them;
     so is what is popular, by ``trend`` at most (see ``trending``; 0: not at all).
-    With ``show_bought`` what a shopper bought may be recommended again; see ``rules``.
+    ``rules`` are the shop's: what may stand in a list.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class Recommender:
         candidates: int,
         memory: QueryMemory | None = None,
         *,
-        show_bought: bool = False,
+        rules: Rules | None = None,
         trend: float = 0.0,
     ) -> None:
         self._index = index
@@ -115,7 +117,7 @@ class Recommender:
         self._reranker = reranker if weight > 0 else None
         self._weight = weight
         self._list_size = list_size
-        self._show_bought = show_bought
+        self._rules = rules or Rules()
         self._scored = candidates
         self._pool = max(candidates, list_size) if self.wants_rerank else list_size
 
@@ -123,11 +125,6 @@ class Recommender:
     def wants_rerank(self) -> bool:
         """Whether the LLM takes part in the order where there is time."""
         return self._reranker is not None
-
-    def forget(self) -> None:
-        """Drops what is kept of shoppers' histories. For the thread that recommends."""
-        if self._reranker is not None:
-            self._reranker.forget_histories()
 
     def recommend(self, histories: Sequence[History], deadline: Deadline) -> list[Recommendation]:
         """One list for each history, in order; the first are the last to go without the LLM.
@@ -165,24 +162,23 @@ class Recommender:
         """The nearest items that the rules let through become the candidates."""
         if not drafts:
             return
-        show = self._show_bought
-        hidden = [rules.hidden(draft.history, show_bought=show) for draft in drafts]
-        seen = [rules.put_off(draft.history, show_bought=show) for draft in drafts]
-        avoided = max(len(s | h) for s, h in zip(seen, hidden, strict=True))
+        put_off = [self._rules.put_off(draft.history) for draft in drafts]
+        avoided = max(
+            len(late | self._rules.hidden(draft.history))
+            for late, draft in zip(put_off, drafts, strict=True)
+        )
         vectors = np.stack([draft.vector for draft in drafts if draft.vector is not None])
         limit = self._pool + min(avoided, _SPARE)
         found = self._index.search(vectors, limit)
         gains = self._gains(drafts, vectors, found, limit, known)
-        for draft, barred, looked_at, answer, adds in zip(
-            drafts, hidden, seen, found, gains, strict=True
-        ):
+        for draft, late, answer, adds in zip(drafts, put_off, found, gains, strict=True):
             # equal vectors (one title, several items) come in an order of the index's own making
             hits = sorted(answer, key=lambda hit: (-hit.score, hit.item.item_id))
             if adds and draft.vector is not None:
                 hits = raised(hits, adds, known.stored, draft.vector)
             items = [hit.item for hit in hits]
-            allowed = rules.permitted(items, barred)
-            new, again = rules.split_by_seen(items, allowed, looked_at)
+            allowed = self._rules.permitted(items, draft.history)
+            new, again = split_by_seen(items, allowed, late)
             new = new[: self._pool]
             draft.candidates = tuple(items[row] for row in new)
             draft.scores = np.array([hits[row].score for row in new], dtype=np.float32)
@@ -217,7 +213,10 @@ class Recommender:
             draft.owed = True
         if deadline.remaining() <= 0:
             return
-        requests = self._requests(asked, known)
+        requests = [
+            RerankRequest(_reads(draft.history, known.stored), draft.candidates[: self._scored])
+            for draft in asked
+        ]
         try:
             answers = self._reranker.score(requests, deadline)
         except RerankerFailed as error:  # degrade: the retriever's lists go out, and say so
@@ -234,24 +233,10 @@ class Recommender:
                 draft.scores = np.concatenate([first, rest])
                 draft.reranked = True
 
-    def _requests(self, asked: Sequence[_Draft], known: _Known) -> list[RerankRequest]:
-        """What the LLM is asked; the candidates' vectors are read where it needs them."""
-        scored = [draft.candidates[: self._scored] for draft in asked]
-        if self._reranker is not None and self._reranker.needs_vectors:
-            known.look_up(self._index, (item.item_id for items in scored for item in items))
-        requests = []
-        for draft, items in zip(asked, scored, strict=True):
-            reads = _reads(draft.history, known.stored)
-            vectors: tuple[FloatArray | None, ...] = ()
-            if self._reranker is not None and self._reranker.needs_vectors:
-                vectors = tuple(known.vectors.get(item.item_id) for item in items)
-            requests.append(RerankRequest(reads, items, vectors))
-        return requests
-
     def _order(self, drafts: Iterable[_Draft]) -> None:
         """The best candidates become lines; of equal ones the retriever's order holds."""
         for draft in drafts:
-            best = np.argsort(-draft.scores, kind="stable")[: self._list_size]
+            best = np.argsort(-draft.scores, kind="stable")
             chosen = [(draft.candidates[row], float(draft.scores[row])) for row in best]
             self._append(draft, chosen, RETRIEVAL, reasons.RECENT)
 
@@ -279,13 +264,13 @@ class Recommender:
 
         A score is never above the one before it: who sorts a list by score finds the same order.
         """
-        taken = rules.hidden(draft.history, show_bought=self._show_bought)
-        taken |= {line.item_id for line in draft.lines}
         room = self._list_size - len(draft.lines)
         lowest = draft.lines[-1].score if draft.lines else float("inf")
-        for position in rules.permitted([item for item, _ in scored], taken)[:room]:
+        items = [item for item, _ in scored]
+        for position in self._rules.chosen(items, draft.history, draft.shown, room):
             item, score = scored[position]
             lowest = min(score, lowest)
+            draft.shown.append(item)
             draft.lines.append(RecommendedItem(item.item_id, lowest, reason, source))
 
     def _explained(self, drafts: Sequence[_Draft], known: _Known) -> list[Recommendation]:
@@ -300,7 +285,7 @@ class Recommender:
         if own and (told := signals(steps, known.vectors, known.queries)) is not None:
             ids = [line.item_id for line in own]
             words = reasons.grounded(ids, told, steps, known.stored)
-            looked_at = rules.seen(draft.history)
+            looked_at = seen(draft.history)
             for n, item_id in enumerate(ids):
                 if item_id in draft.popular and item_id not in looked_at:
                     words[n] = reasons.popular(self._popularity.days)

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
+from models.domain import KIND_NUMBERS, Kind
 from models.mixup import MixUp, MixUpConfig
 from models.retrieval import DECAY
 
-#: Kinds as numbers; 0 pads.
-CLICK, PURCHASE, SEARCH = 1, 2, 3
 #: Upper ends in seconds of the buckets of time between a step and the one before it.
 _GAPS: Final = (60, 600, 3_600, 21_600, 86_400, 259_200, 604_800, 2_592_000, 7_776_000, 31_536_000)
 #: Buckets: 0 pads, 1 is a first step, 2 and on are ``_GAPS`` and what is longer.
@@ -42,7 +41,8 @@ def gap_buckets(ts: NDArray[np.int64]) -> NDArray[np.int64]:
 class SequenceConfig:
     """Sizes of the model. ``members``: so many are trained apart and searched as one vector.
 
-    ``length``: the newest steps that are read; ``temperature``: of the softmax while training.
+    ``length``: the newest steps that are read; ``kinds``: the kinds' numbers lie below it;
+    ``temperature``: of the softmax while training.
     With ``mixup.zero_shot`` the model begins as the zero-shot retriever, the recency-weighted mean
     (models/retrieval.py), to which attention adds what it learns.
     """
@@ -51,6 +51,7 @@ class SequenceConfig:
     layers: int = 2
     heads: int = 2
     length: int = 20
+    kinds: int = KIND_NUMBERS
     dropout: float = 0.4
     temperature: float = 0.07
     members: int = 1
@@ -59,6 +60,10 @@ class SequenceConfig:
     def dim(self) -> int:
         """D of the space: the members' vectors, side by side."""
         return self.members * self.mixup.out_dim
+
+    def number(self, kind: Kind) -> int:
+        """The number that a step of ``kind`` is read by: one that came later is read as a click."""
+        return kind.number if kind.number < self.kinds else Kind.CLICK.number
 
     def to_json(self) -> dict[str, Any]:
         """For a manifest."""
@@ -101,10 +106,10 @@ class _Block(nn.Module):
 class _Recency(nn.Module):
     """The recency-weighted mean of the steps so far; decay and kinds' weights are learnt."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: int) -> None:
         super().__init__()
         self.decay = nn.Parameter(torch.tensor(DECAY).logit())
-        self.kinds = nn.Parameter(torch.zeros(4))  # logarithms
+        self.kinds = nn.Parameter(torch.zeros(kinds))  # logarithms
         self.gain = nn.Parameter(torch.tensor(0.1))  # of what attention adds
 
     def forward(self, inputs: Tensor, kinds: Tensor, causal: Tensor) -> Tensor:
@@ -125,7 +130,7 @@ class Member(nn.Module):
         d = config.mixup.out_dim
         self.mixup = MixUp(config.mixup, items, counts)
         self.places = nn.Embedding(config.length, d)
-        self.kinds = nn.Embedding(4, d, padding_idx=0)
+        self.kinds = nn.Embedding(config.kinds, d, padding_idx=0)
         self.gaps = nn.Embedding(GAP_BUCKETS, d, padding_idx=0)
         for table in (self.kinds, self.gaps):
             nn.init.zeros_(table.weight)
@@ -134,7 +139,7 @@ class Member(nn.Module):
             _Block(d, config.heads, config.dropout) for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(d)
-        self.recency: _Recency | None = _Recency() if config.mixup.zero_shot else None
+        self.recency: _Recency | None = _Recency(config.kinds) if config.mixup.zero_shot else None
 
     def states(
         self, inputs: Tensor, kinds: Tensor, gaps: Tensor, *, newest: bool = False

@@ -21,17 +21,9 @@ from models.bundle import SEQUENCE, WORDS, Bundle, invalid
 from models.domain import History, Item, Kind
 from models.ports import FloatArray, TitleEncoder
 from models.queries import QueryVectors
-from models.sequence import (
-    CLICK,
-    PURCHASE,
-    SEARCH,
-    SequenceConfig,
-    SequenceModel,
-    gap_buckets,
-)
+from models.sequence import SequenceConfig, SequenceModel, gap_buckets
 from models.words import Vocabulary
 
-_KINDS: Final = {Kind.CLICK: CLICK, Kind.PURCHASE: PURCHASE, Kind.SEARCH: SEARCH}
 #: Items mixed, and shoppers read, at once.
 _ITEMS: Final = 4096
 _SHOPPERS: Final = 256
@@ -89,8 +81,8 @@ class TrainedSpace:
         queries: Mapping[str, FloatArray],
     ) -> list[FloatArray | None]:
         """What to search for (d,), None where nothing is known of the history."""
-        length = self._model.config.length
-        read = [_steps(history, items, queries)[-length:] for history in histories]
+        config = self._model.config
+        read = [_steps(config, history, items, queries)[-config.length :] for history in histories]
         found: list[FloatArray | None] = [None] * len(read)
         asked = sorted((i for i, steps in enumerate(read) if steps), key=lambda i: len(read[i]))
         for start in range(0, len(asked), _SHOPPERS):  # alike lengths together: little padding
@@ -107,7 +99,7 @@ class TrainedSpace:
     def _try_out(self) -> None:
         titles = np.eye(1, self._encoder.dim, dtype=np.float32)
         (vector,) = self._mixed(np.zeros(1, dtype=np.int64), titles, [""])
-        self._looked_for([[(vector, CLICK, 0)]])
+        self._looked_for([[(vector, Kind.CLICK.number, 0)]])
 
     def _mixed(
         self, rows: NDArray[np.int64], titles: FloatArray, texts: Sequence[str]
@@ -158,7 +150,10 @@ class _TitleSide:
 
 
 def _steps(
-    history: History, items: Mapping[str, FloatArray], queries: Mapping[str, FloatArray]
+    config: SequenceConfig,
+    history: History,
+    items: Mapping[str, FloatArray],
+    queries: Mapping[str, FloatArray],
 ) -> list[_Step]:
     """The known steps, oldest first; a query that led to a click comes as a search before it.
 
@@ -169,9 +164,9 @@ def _steps(
     for step in history.steps:
         said, before = step.kind is not Kind.SEARCH and step.query == before, step.query
         if not said and step.query is not None and (found := queries.get(step.query)) is not None:
-            known.append((found, SEARCH, step.ts))
+            known.append((found, Kind.SEARCH.number, step.ts))
         if step.item_id is not None and (vector := items.get(step.item_id)) is not None:
-            known.append((vector, _KINDS[step.kind], step.ts))
+            known.append((vector, config.number(step.kind), step.ts))
     return known
 
 

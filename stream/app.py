@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
-import faust
 from faust.types import TP
 
 from models.errors import InvalidSettings, RetryLater, UnequalPartitions
@@ -24,31 +23,23 @@ from stream.changelog import Changelog, Read
 from stream.contracts import attempts_in
 from stream.delivery import Fence
 from stream.faust_settings import faust_settings, quieten
-from stream.intake import Gap, GapReader, OffsetWatch, Verdict
-from stream.partition import partition_of
+from stream.intake import Gap, GapReader, OffsetWatch, Partition, Verdict
+from stream.partition import all_in
 from stream.settings import Settings, kafka_config
 from stream.shoppers import ShopperProcessor
+from stream.stalls import EVERY, StallWatch
+from stream.states import States
 from stream.topics import SHOPPER_TOPICS, TopicNames
-from stream.transport import MendedApp, Tables
+from stream.transport import Fetched, MendedApp, Tables
 
 _log = logging.getLogger("weft.app")
 
 
-class BatchTable(faust.Table):  # type: ignore[misc]
-    """A table whose changelog is written by the processor: one record a shopper and batch."""
-
-    def on_key_get(self, key: bytes) -> None:
-        """No sensor."""
-
-    def on_key_set(self, key: bytes, value: bytes) -> None:
-        """No record: Faust would send one an event, and not wait for it."""
-
-    def on_key_del(self, key: bytes) -> None:
-        """No tombstone: keys leave when their partition does, and live on elsewhere."""
-
-
 class ShopperApp:
     """Everything that is Faust about Weft."""
+
+    #: Seconds between two looks at the partitions' ends.
+    looks_every: float = EVERY
 
     def __init__(self, settings: Settings, partitions: int, embedded: bool = False) -> None:
         self._settings = settings
@@ -57,6 +48,8 @@ class ShopperApp:
         self._watch = OffsetWatch()
         self._processor: ShopperProcessor | None = None
         self._gaps: GapReader | None = None
+        self._fetched = Fetched()
+        self._watching: asyncio.Task[None] | None = None
         self._fence: Fence | None = None
         self._changelog = Changelog(
             kafka_config(settings),
@@ -69,7 +62,6 @@ class ShopperApp:
         self._revocations = 0
         self.app = MendedApp(
             self._names.member,
-            Table=BatchTable,
             TableManager=Tables,
             **faust_settings(settings, partitions),
         )
@@ -91,7 +83,9 @@ class ShopperApp:
             replicas=settings.replicas,
             **raw,
         )
-        self.table = self.app.Table(
+        #: The shoppers' states, which Faust does not know: it would send a record an event.
+        self.table = States()
+        self.app.Table(  # stays empty; says when partitions have come
             "shoppers",
             key_type=bytes,
             value_type=bytes,
@@ -121,9 +115,14 @@ class ShopperApp:
             ) from error
         self.app.finalize()
         await self.app.start()
+        assert self._gaps is not None
+        watch = StallWatch(self._gaps, self, self.looks_every)
+        self._watching = asyncio.create_task(self._watch_ends(watch))
 
     async def stop(self) -> None:
         """Leaves the group."""
+        if self._watching is not None:
+            self._watching.cancel()
         await self.app.stop()
         if self._deriving is not None:
             self._deriving.cancel()
@@ -137,9 +136,12 @@ class ShopperApp:
 
     async def _intake(self, stream: Any) -> None:
         """Feeds the processor. (No generator: Faust would answer a record's reply-to header.)"""
+        self._fetched.queue = stream.channel.queue
         try:
             async for event in stream.noack().events():
+                self._fetched.taking = event.message.tp
                 await self._take(event)
+                self._fetched.taking = None
         except Exception as error:  # whatever it is, Faust would go on behind the event
             await self.app.crash(error)
             raise
@@ -166,25 +168,34 @@ class ShopperApp:
         verdict = self._watch.see(tp, offset)
         if verdict is not Verdict.CHECK:
             return verdict is Verdict.TAKE
-        first, starts = self._watch.expected(tp), self._watch.starts
+        first, starts = self._watch.held()[tp], self._watch.starts
         gap = await self._look(tp, first, offset)
         if gap is None or starts != self._watch.starts:  # partitions moved meanwhile
             return False
-        if gap.record is None:
-            await self._step_over(tp, first, offset, gap.lost)
-            return starts == self._watch.starts
-        self._counters.rewinds += 1
+        if gap.record is not None:
+            self._counters.rewinds += 1
+            await self._read_again(tp, first, gap, "did not arrive")
+            return False
+        self._step_over(tp, first, offset, gap.lost)
+        self._watch.accept(tp, offset)
+        return True
+
+    async def _read_again(self, tp: TP, first: int, gap: Gap, why: str) -> None:
+        """Reads on from the gap's record; before it there is nothing."""
+        assert gap.record is not None
         _log.warning(
-            "%s, partition %d: offset %d did not arrive; reading goes back to it",
+            "%s, partition %d: offset %d %s; reading goes back to it",
             tp.topic,
             tp.partition,
             gap.record,
+            why,
         )
+        if gap.record > first:
+            self._step_over(tp, first, gap.record, gap.lost)
         self._watch.rewound(tp, gap.record)
         await self.app.consumer.rewind(tp, gap.record)
-        return False
 
-    async def _look(self, tp: TP, first: int | None, offset: int) -> Gap | None:
+    async def _look(self, tp: TP, first: int, offset: int) -> Gap | None:
         """What lies in the gap, asked for until the broker answers or the partitions move."""
         assert self._gaps is not None
         starts = self._watch.starts
@@ -196,21 +207,55 @@ class ShopperApp:
                 await asyncio.sleep(1.0)
         return None
 
-    async def _step_over(self, tp: TP, first: int | None, offset: int, lost: int) -> None:
+    def _step_over(self, tp: TP, first: int, offset: int, lost: int) -> None:
         """Nothing is left to read before ``offset``: the commit may pass the hole as well."""
         if lost:
             self._counters.lost += lost
             _log.error(
-                "%d events of %s, partition %d, are lost: retention took offsets from %s on "
+                "%d events of %s, partition %d, are lost: retention took offsets from %d on "
                 "before they were read; raise the topic's retention",
                 lost,
                 tp.topic,
                 tp.partition,
                 first,
             )
-        self._watch.accept(tp, offset)
-        if first is not None:
-            self.app.consumer.step_over(tp, offset)
+        self.app.consumer.step_over(tp, offset)
+
+    # -- what waits, and no later record says so: see ``stream.stalls.Reading`` ------------
+
+    async def _watch_ends(self, watch: StallWatch) -> None:
+        try:
+            await watch.run()
+        except Exception as error:  # whatever it is, nobody awaits this
+            await self.app.crash(error)
+
+    def held(self) -> Mapping[Partition, int]:
+        """The next offset of each partition; none while the shoppers' states are not in."""
+        return self._watch.held()
+
+    def on_its_way(self, partition: Partition) -> bool:
+        """Whether its next record is before the processor, or its turn to be read is to come."""
+        following = self._watch.held().get(partition, 0)
+        return self._fetched.on_its_way(self.app.consumer, partition, following)
+
+    def held_up(self) -> bool:
+        """Whether the fetch before the last call is being handed on still, behind other records."""
+        return self._fetched.held_up(self.app.consumer)
+
+    async def go_back(self, partition: Partition, end: int) -> bool:
+        """Reads on from its first record that did not come; False where none is before ``end``."""
+        tp = TP(*partition)
+        first, starts = self._watch.held()[tp], self._watch.starts
+        gap = await self._look(tp, first, end)
+        if gap is None or starts != self._watch.starts:
+            return True
+        if self._watch.held()[tp] != first or self.on_its_way(tp):  # it came meanwhile
+            return True
+        if gap.record is None:
+            return False
+        self._counters.stalls += 1
+        await self._read_again(tp, first, gap, f"waits, {end - first} before the partition's end")
+        return True
 
     @property
     def _counters(self) -> Counters:
@@ -219,7 +264,7 @@ class ShopperApp:
 
     # -- partitions come and go ----------------------------------------------------------
 
-    def _on_seek(self, tp: TP, offset: int | None) -> None:
+    def _on_seek(self, tp: TP, offset: int) -> None:
         if self.ready.is_set():  # no event is taken before its shopper's state is in
             self._watch.start(tp, offset)
 
@@ -239,24 +284,22 @@ class ShopperApp:
             await self.app.crash(error)
 
     async def _restore(self) -> None:
+        """Brings the states up to the changelog's end. What is long is done beside the loop."""
+        if self._deriving is not None:
+            self._deriving.cancel()  # the table is the other thread's for now
         held = self._revocations, self.app.consumer_generation_id
         topic = self._names.changelog
         partitions = {tp.partition for tp in self.app.consumer.assignment() if tp.topic == topic}
         read = await self._read(partitions, held)
         if read is None:
             return  # the partitions changed meanwhile, and with them comes another call
-        if any(self._partition(key) != place for key, place in read.places.items()):
-            raise UnequalPartitions(
-                "the shoppers' states were written with another count of partitions or another "
-                "partitioner: go back to it, or start with another WEFT_GROUP"
-            )
-        now_held = {key: self._partition(key) for key in self.table}
-        self._changelog.restored(self.table, read, now_held)
+        await asyncio.to_thread(self._changelog.restored, self.table, read)
+        if not self._holds(held):
+            return
         assert self._processor is not None
         self._deriving = asyncio.create_task(self._derive(self._processor.recovered()))
-        if self._holds(held):
-            self.ready.set()
-            _log.info("holding %d shoppers of partitions %s", len(self.table), sorted(partitions))
+        self.ready.set()
+        _log.info("holding %d shoppers of partitions %s", len(self.table), sorted(partitions))
 
     async def _derive(self, derived: Coroutine[Any, Any, None]) -> None:
         try:
@@ -283,7 +326,11 @@ class ShopperApp:
         """Fences first: nothing of a former owner comes after what is read then. Blocks."""
         assert self._fence is not None
         self._fence.own(self._names.changelog, partitions)
-        return self._changelog.read(partitions)
-
-    def _partition(self, key: bytes) -> int:
-        return partition_of(key, self._partitions, self._settings.partitioner)
+        read = self._changelog.read(partitions)
+        for partition, states in read.states.items():
+            if not all_in(partition, states, self._partitions, self._settings.partitioner):
+                raise UnequalPartitions(
+                    "the shoppers' states were written with another count of partitions or another "
+                    "partitioner: go back to it, or start with another WEFT_GROUP"
+                )
+        return read

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 from models import trending
 from models.breaker import CircuitBreaker
+from models.errors import BundleInvalid
 from models.fusion import GATE_WEIGHT
 from models.popularity import Popularity
-from models.ports import Reranker, Space
+from models.ports import ItemIndex, Reranker, Space
 from models.query_memory import QueryMemory
 from models.recommender import Recommender
 from models.vectors import CachedEncoder
 from models.zero_shot import ZeroShotSpace
-from stream.index_edge import EdgeIndex
-from stream.index_server import ServerIndex, connect
+from stream.index_port import IndexAdapter, IndexHome
+from stream.index_registry import adapter_of
 from stream.serving import Live, Serving
 from stream.settings import Settings
-from stream.shelves import collection_of, folder_of
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -45,7 +45,7 @@ class Parts:
         return self.live.current.space
 
     @property
-    def index(self) -> EdgeIndex | ServerIndex:
+    def index(self) -> ItemIndex:
         """The index that serves now."""
         return self.live.current.index
 
@@ -60,13 +60,14 @@ def assemble(
     say: Say,
     index_folder: Path | None = None,
     bundle: Path | None = None,
-    embedded: type[EdgeIndex] = EdgeIndex,
+    adapter: IndexAdapter | None = None,
+    cluster: str = "",
 ) -> Parts:
     """Loads the models and opens the index; seconds, so off the event loop.
 
-    ``index_folder`` is the embedded index's, by default one in the data folder, and ``embedded``
-    its class; ``bundle`` the one to serve, None for the zero-shot space. Raises ``Fatal`` errors
-    that say what is missing.
+    ``index_folder`` is the embedded index's, by default one in the data folder; ``adapter`` opens
+    it, by default what the settings name; ``cluster`` is the broker's id; ``bundle`` the one to
+    serve, None for the zero-shot space. Raises ``Fatal`` errors that say what is missing.
     """
     encoder = cached_encoder(settings, say)
     popularity = Popularity(settings.popularity_days)
@@ -74,7 +75,7 @@ def assemble(
     try:
         first = load_serving(
             settings, encoder, popularity, say, index_folder, bundle, memory=memory,
-            embedded=embedded,
+            adapter=adapter, cluster=cluster,
         )  # fmt: skip
     except BaseException:
         encoder.close()
@@ -101,7 +102,8 @@ def load_serving(
     bundle: Path | None = None,
     *,
     memory: QueryMemory | None = None,
-    embedded: type[EdgeIndex] = EdgeIndex,
+    adapter: IndexAdapter | None = None,
+    cluster: str = "",
 ) -> Serving:
     """The space of a bundle (or the zero-shot one), with its index opened and its LLM loaded.
 
@@ -124,11 +126,11 @@ def load_serving(
         inside, candidates = _reranker(settings, say, opened)
         reranker = CircuitBreaker(inside, time.monotonic)
     bundle_id = opened.id if opened else ""
-    folder = folder_of(settings, index_folder, bundle_id)
-    index = open_index(settings, space, folder, bundle_id, embedded)
+    home = IndexHome(settings, index_folder, cluster)
+    index = (adapter or adapter_of(settings)).open(home, bundle_id, space.name, space.dim)
     recommender = Recommender(
         index, space, popularity, reranker, weight, settings.list_size, candidates, memory,
-        show_bought=settings.bought == "show",
+        rules=settings.rules,
         trend=trend if settings.popularity == "gate" else 0.0,
     )  # fmt: skip
     label = opened.label if opened else space.label
@@ -146,66 +148,21 @@ def rerank_weight(settings: Settings) -> float:
 
 def _bundle_weight(settings: Settings, bundle: Bundle) -> float:
     """The same with a bundle: its own validation decides; it may have no LLM."""
-    gate = bundle.manifest.weight if bundle.manifest.reader is not None else 0.0
+    gate = bundle.manifest.weight if bundle.manifest.llm is not None else 0.0
     return {"gate": gate, "always": settings.rerank_weight, "never": 0.0}[settings.rerank]
-
-
-def open_index(
-    settings: Settings,
-    space: Space,
-    folder: Path,
-    bundle_id: str = "",
-    embedded: type[EdgeIndex] = EdgeIndex,
-) -> EdgeIndex | ServerIndex:
-    """The item index for vectors of the space; ``folder`` is the embedded one's."""
-    if settings.index == "server":
-        client = connect(
-            settings.qdrant_url,
-            settings.qdrant_api_key,
-            settings.qdrant_timeout,
-            settings.qdrant_ca,
-        )
-        collection = collection_of(settings, bundle_id)
-        try:
-            return ServerIndex(client, collection, space.name, space.dim)
-        except BaseException:
-            client.close()
-            raise
-    return embedded(folder, space.name, space.dim)
 
 
 def _reranker(settings: Settings, say: Say, bundle: Bundle | None) -> tuple[Reranker, int]:
     """The LLM and how many candidates it scores a list: a bundle's own, or the zero-shot one."""
-    if bundle is not None and bundle.manifest.reader is not None:
-        return _tuned(settings, say, bundle), settings.candidates or bundle.manifest.candidates
     from models.likelihood import default_candidates, load_reranker
 
-    reranker = load_reranker(settings.llm, settings.data_dir, settings.threads, say)
-    return reranker, settings.candidates or default_candidates()
+    ours = (settings.llm, settings.data_dir, settings.threads, say)
+    if bundle is None or bundle.manifest.llm is None:
+        return load_reranker(*ours), settings.candidates or default_candidates()
+    from models.bundle import LLM, invalid
 
-
-def _tuned(settings: Settings, say: Say, bundle: Bundle) -> Reranker:
-    """The bundle's LLM, of the kind that its manifest says."""
-    from models.bundle import READER, invalid
-    from models.errors import BundleInvalid
-    from models.likelihood import load_likelihood  # heavy, all: onnxruntime, or torch
-    from models.listwise import load_listwise
-    from models.manifest import KIND_LIKELIHOOD, KIND_LISTWISE
-    from models.reader import load_reader
-
-    folder, told = bundle.path / READER, bundle.manifest.reader or {}
-    data_dir, threads, llm = settings.data_dir, settings.threads, settings.llm
     try:
-        if bundle.manifest.kind == KIND_LISTWISE:
-            return load_listwise(folder, told, data_dir, threads, say, llm)
-        if bundle.manifest.kind == KIND_LIKELIHOOD:
-            return load_likelihood(folder, told, data_dir, threads, say, llm)
-        reader = load_reader(folder, told, data_dir, threads, say, llm)
+        reranker = load_reranker(*ours, bundle.manifest.llm, bundle.path / LLM)
     except BundleInvalid as error:
         raise invalid(bundle.path, str(error)) from error
-    if reader.dim != bundle.manifest.dim:
-        raise invalid(
-            bundle.path,
-            f"its reader speaks of {reader.dim} dimensions, its space has {bundle.manifest.dim}",
-        )
-    return reader
+    return reranker, settings.candidates or bundle.manifest.candidates

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from itertools import islice
 from typing import Final
 
 #: Shoppers remembered here; over it their state's flag alone remembers them.
@@ -32,6 +33,12 @@ class Backlog:
         if len(self._queue) > self._kept:
             self._queue.popitem(last=False)
             self.overflowed = True
+
+    def refill(self, owed: Mapping[bytes, int]) -> None:
+        """Queues the first of those whose state says so, by key their partition."""
+        for key, partition in islice(owed.items(), self._kept):
+            self.add(key, partition)
+        self.overflowed = len(owed) > self._kept
 
     def next(self) -> tuple[bytes, int] | None:
         """Takes the first out; None while it rests or is empty."""

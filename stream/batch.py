@@ -38,6 +38,7 @@ class Counters:
     reranked: int = 0
     erased: int = 0
     rewinds: int = 0
+    stalls: int = 0
     lost: int = 0
 
 
@@ -48,6 +49,7 @@ class Due:
     partition: int
     state: ShopperState
     trigger: str
+    data: bytes = b""  # the state's record, once it is made
 
 
 @dataclass(slots=True)
@@ -58,7 +60,6 @@ class Batch:
     dead: list[Record] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     dead_bytes: int = 0
-    forgets: bool = False  # a shopper of it was erased
     rerank_only: bool = False
 
     def is_full(self, size: int) -> bool:

@@ -27,10 +27,11 @@ from stream.settings import Settings, kafka_config
 from stream.topics import (
     ALL_TOPICS,
     CHANGELOG_CONFIG,
+    CONTROL_CONFIG,
     RECOMMENDATIONS,
     SHOPPER_TOPICS,
+    TABLE,
     TopicNames,
-    config_of,
 )
 
 _log = logging.getLogger("weft.broker")
@@ -68,18 +69,26 @@ class EmbeddedBroker:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What a broker says it has: every topic's count of partitions, by the broker's name."""
+    """What a broker says it has: every topic's count of partitions, by the broker's name.
+
+    ``id`` is the cluster's, "" of an embedded one, which has another at each start.
+    """
 
     counts: Mapping[str, int]
     embedded: bool
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """``partitions``: the one count of the shopper topics, changelog and recommendations."""
+    """``partitions``: the one count of the shopper topics, changelog and recommendations.
+
+    ``cluster`` is the broker's id, see ``Cluster``.
+    """
 
     partitions: int
     embedded: bool
+    cluster: str = ""
 
 
 def look(settings: Settings, timeout: float = 10.0) -> Cluster:
@@ -110,7 +119,7 @@ def ensure_topics(settings: Settings, timeout: float = 10.0) -> Layout:
                 break  # check_topics names what is still not there
             time.sleep(0.05)
             cluster = _look(admin, timeout)
-    layout = Layout(check_topics(cluster.counts, names), embedded=False)
+    layout = Layout(check_topics(cluster.counts, names), embedded=False, cluster=cluster.id)
     if all(topic.topic != names.changelog for topic in missing):
         check_changelog(settings, cluster, timeout)
     return layout
@@ -178,8 +187,8 @@ def _wanted(settings: Settings, names: TopicNames, counts: Mapping[str, int]) ->
     """All nine topics as Weft would create them."""
     alike = _alike(names)
     common = next((counts[name] for name in alike if name in counts), settings.partitions)
-    configs = {names.of(topic): config_of(topic) for topic in ALL_TOPICS}
-    configs[names.changelog] = configs[names.control] = CHANGELOG_CONFIG
+    configs = {names.of(topic.name): topic.config for topic in TABLE}
+    configs |= {names.changelog: CHANGELOG_CONFIG, names.control: CONTROL_CONFIG}
     counts_of = {**dict.fromkeys(alike, common), names.control: 1}
     return [
         NewTopic(
@@ -222,7 +231,9 @@ def _look(admin: _Admin, timeout: float) -> Cluster:
     except KafkaException as error:
         raise admin.unavailable() from error
     counts = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
-    return Cluster(counts, embedded=str(metadata.cluster_id).startswith("mockCluster"))
+    name = str(metadata.cluster_id or "")
+    embedded = name.startswith("mockCluster")
+    return Cluster(counts, embedded, "" if embedded else name)
 
 
 class _Admin:

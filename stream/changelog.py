@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from models.errors import BrokerUnavailable, Fatal, UnsafeChangelog
 from stream.bounds import bounds_of
 from stream.delivery import HOPELESS
+from stream.states import States
 
 _log = logging.getLogger("weft.changelog")
 
@@ -28,10 +29,9 @@ _TIMEOUT: Final = 30.0  # seconds without a record until the broker counts as go
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What was read: the newest bytes and the partition of each key, and where reading ended."""
+    """What was read of each partition: the newest record of each key, and where reading ended."""
 
-    states: Mapping[bytes, bytes]
-    places: Mapping[bytes, int]
+    states: Mapping[int, dict[bytes, bytes]]
     positions: Mapping[int, int]
 
 
@@ -108,23 +108,17 @@ class Changelog:
                 f"WEFT_CHANGELOG_START={max(gone.values())} to go on without them"
             )
 
-    def restored(
-        self, table: MutableMapping[bytes, bytes], read: Read, held: Mapping[bytes, int]
-    ) -> None:
+    def restored(self, table: States, read: Read) -> None:
         """Makes ``table`` what ``read`` says and forgets the partitions that it does not name.
 
-        ``held`` maps the table's keys to their partitions.
+        For a thread beside the event loop, as ``States.restored``.
         """
-        for key, partition in held.items():
-            if partition not in read.positions:
-                del table[key]
-        table.update(read.states)
+        table.restored(read.states)
         self.positions = dict(read.positions)
 
 
 def _to_the_end(consumer: Consumer, positions: dict[int, int]) -> Read:
-    states: dict[bytes, bytes] = {}
-    places: dict[bytes, int] = {}
+    states: dict[int, dict[bytes, bytes]] = {partition: {} for partition in positions}
     unread = set(positions)
     quiet_until = time.monotonic() + _TIMEOUT
     while unread:
@@ -136,8 +130,7 @@ def _to_the_end(consumer: Consumer, positions: dict[int, int]) -> Read:
             if error is None:
                 key, value = message.key(), message.value()
                 if isinstance(key, bytes) and isinstance(value, bytes):
-                    states[key] = value
-                    places[key] = partition
+                    states[partition][key] = value
                 positions[partition] = offset + 1
                 quiet_until = time.monotonic() + _TIMEOUT
             elif error.code() == KafkaError._PARTITION_EOF:
@@ -147,4 +140,4 @@ def _to_the_end(consumer: Consumer, positions: dict[int, int]) -> Read:
                 raise KafkaException(error)
         if time.monotonic() > quiet_until:
             raise BrokerUnavailable(f"the changelog's end did not come in {_TIMEOUT:.0f} s")
-    return Read(states, places, positions)
+    return Read(states, positions)

@@ -24,9 +24,10 @@ import orjson
 from models.errors import InvalidField, InvalidFile, InvalidSettings
 from stream.declaration import CONTRACTS, PRODUCT
 from stream.fields import Field, Json, Text
-from stream.topics import CLICKS, ERASURES, PURCHASES, SEARCHES
+from stream.topics import SHOPPER_TOPICS, TOPICS
 
-#: A time's units: epoch milliseconds, epoch seconds, an ISO 8601 date with or without a time.
+#: A time's units: epoch milliseconds (the contracts' own, so nothing is converted), epoch seconds,
+#: an ISO 8601 date with or without a time.
 UNITS: Final = ("ms", "s", "date")
 _TIME: Final = "ts"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -37,8 +38,9 @@ def _declared(*topics: str) -> tuple[tuple[Field, ...], ...]:
     return tuple(shape.fields for shape in shapes if shape is not None)
 
 
-_TYPE: Final = Field("type", Text(256), "click, purchase, search or erasure", required=True)
-_LOG: Final = _declared(CLICKS, PURCHASES, SEARCHES, ERASURES)
+_TYPE_WORDS: Final = ", ".join(TOPICS[topic].word for topic in SHOPPER_TOPICS)
+_TYPE: Final = Field("type", Text(256), _TYPE_WORDS, required=True)
+_LOG: Final = _declared(*SHOPPER_TOPICS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ class Mapper:
         for name, value in values:
             if value is None:
                 row.pop(name, None)
-            elif name == _TIME and value != "":
+            elif name == _TIME and value != "" and self._unit != "ms":
                 row[name] = milliseconds(value, self._unit)
             elif name in self._texts and type(value) is int:
                 row[name] = str(value)  # an id that a file holds as a number
@@ -147,7 +149,7 @@ class Mapper:
 
 
 def milliseconds(value: object, unit: str) -> int:
-    """Epoch milliseconds of a time in ``unit`` (``ms``, ``s`` or ``date``), a text or a number.
+    """Epoch milliseconds of a time in ``unit`` (``s`` or ``date``), a text or a number.
 
     A date is its midnight, and a time without a zone is taken for UTC: the log's own order is
     what counts. Raises ``ValueError`` in words that do not hold the value.
@@ -161,16 +163,12 @@ def milliseconds(value: object, unit: str) -> int:
         except ValueError:
             number = _float(value)
     if isinstance(number, bool) or not isinstance(number, int | float):
-        raise ValueError(f"ts is not a number of {_UNIT_NAMES[unit]}")
-    factor = 1000 if unit == "s" else 1
+        raise ValueError("ts is not a number of seconds")
     if isinstance(number, int):
-        return number * factor
-    if not math.isfinite(number * factor):
+        return number * 1000
+    if not math.isfinite(number * 1000):
         raise ValueError("ts must be finite")
-    return round(number * factor)
-
-
-_UNIT_NAMES: Final = {"ms": "milliseconds", "s": "seconds"}
+    return round(number * 1000)
 
 
 def require(wanted: Iterable[str], names: Iterable[str], path: object) -> None:

@@ -19,16 +19,15 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any, Final
 
 import orjson
 
-from models.domain import Item, Recommendation, RecommendedItem
+from models.domain import Item, Kind, Recommendation, RecommendedItem
 from models.errors import BadMessage, InvalidField, MalformedMessage, OversizedMessage
 from stream.declaration import CONTRACTS, ID, PRODUCT, Contract
 from stream.fields import Json
-from stream.topics import CLICKS, ERASURES, PRODUCTS, PURCHASES, RECOMMENDATIONS, SEARCHES
+from stream.topics import PRODUCTS, RECOMMENDATIONS, TOPICS, topic_of
 
 MAX_BYTES: Final = 256 * 1024
 #: The header that counts how often a record was tried and became a dead letter.
@@ -36,29 +35,14 @@ ATTEMPTS: Final = "weft-attempts"
 _DAY_MS: Final = int(timedelta(days=1).total_seconds() * 1000)
 
 
-class EventKind(StrEnum):
-    """What a shopper did; the first three are ``models.domain.Kind``'s values."""
-
-    CLICK = "click"
-    PURCHASE = "purchase"
-    SEARCH = "search"
-    ERASURE = "erasure"
-
-
-TOPIC_OF: Final = {
-    EventKind.CLICK: CLICKS,
-    EventKind.PURCHASE: PURCHASES,
-    EventKind.SEARCH: SEARCHES,
-    EventKind.ERASURE: ERASURES,
-}
-_KIND_OF: Final = {topic: kind for kind, topic in TOPIC_OF.items()}
-
-
 @dataclass(frozen=True, slots=True)
 class ShopperEvent:
-    """One record of a shopper topic. Click, purchase: ``item_id``; search: ``query``."""
+    """One record of a shopper topic; ``kind`` is None for an erasure.
 
-    kind: EventKind
+    ``item_id`` or ``query``: see ``Kind.of_item``.
+    """
+
+    kind: Kind | None
     user_id: str
     ts: int
     item_id: str | None = None
@@ -112,7 +96,7 @@ def decode_shopper(topic: str, key: bytes | None, value: bytes | None, now_ms: i
     _not_ahead(ts, now_ms)
     get = fields.get
     return ShopperEvent(
-        _KIND_OF[topic],
+        TOPICS[topic].kind,
         fields["user_id"],
         ts,
         get("item_id"),
@@ -166,15 +150,19 @@ def encode_recommendation(
     return orjson.dumps(value)
 
 
-def encode_row(topic: str, row: Mapping[str, Any], now_ms: int) -> tuple[bytes, bytes]:
-    """(key, value) of a row of a file: its declared fields, checked. Raises ``BadMessage``."""
+def encode_row(topic: str, row: Mapping[str, Any], now_ms: int) -> tuple[Json, bytes, bytes]:
+    """(fields, key, value) of a row of a file: what is declared, checked. Raises ``BadMessage``."""
     contract = CONTRACTS[topic]
     assert contract.value is not None, "dead-letters are not written from rows"
-    fields = contract.value(row)
+    try:
+        fields = contract.value(row)
+        value = orjson.dumps(fields)
+        key = str(fields[contract.key]).encode()
+    except (UnicodeEncodeError, orjson.JSONEncodeError):  # half a surrogate pair
+        raise MalformedMessage("it holds characters that are no text") from None
     _not_ahead(fields["ts"], now_ms)
-    value = orjson.dumps(fields)
     _not_oversized(value)
-    return str(fields[contract.key]).encode(), value
+    return fields, key, value
 
 
 def encode_product(item: Item) -> tuple[bytes, bytes]:
@@ -188,7 +176,7 @@ def encode_event(event: ShopperEvent) -> tuple[str, bytes, bytes]:
     """(topic, key, value) of a shopper's event."""
     names = ("user_id", "item_id", "query", "ts", "event_id", "session_id")
     fields = {name: getattr(event, name) for name in names}
-    return TOPIC_OF[event.kind], event.user_id.encode(), _dumps(fields)
+    return topic_of(event.kind), event.user_id.encode(), _dumps(fields)
 
 
 def dead_letter_headers(

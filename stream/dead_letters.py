@@ -21,7 +21,7 @@ from stream.broker import look
 from stream.contracts import ATTEMPTS
 from stream.delivery import Delivery, Record
 from stream.settings import Settings, kafka_config
-from stream.topics import DEAD_LETTERS, PRODUCTS, SHOPPER_TOPICS, TopicNames
+from stream.topics import DEAD_LETTERS, SOURCES, TopicNames
 
 _POLL: Final = 0.5
 #: A broker that says nothing for so long while it still owes records is away.
@@ -30,7 +30,6 @@ _PATIENCE: Final = 30.0
 _BATCH: Final = 256
 _BATCH_BYTES: Final = 1 << 20
 #: The sources: records of these topics become dead letters.
-SOURCES: Final = (PRODUCTS, *SHOPPER_TOPICS)
 
 Place = tuple[int, int]
 """Partition and offset on the dead-letters topic."""

@@ -30,7 +30,8 @@ from stream.contracts import PublishedList, decode_product, decode_recommendatio
 from stream.demo_shop import OWN, DemoShop
 from stream.demo_view import DemoView, Summary
 from stream.products import EMBEDDED
-from stream.publish import Entry, Publisher, now_ms
+from stream.publish import Entry, Publisher
+from stream.rows import now_ms
 from stream.settings import Settings, kafka_config
 from stream.topics import PRODUCTS, RECOMMENDATIONS, SHOPPER_TOPICS
 from stream.worker import Worker
@@ -80,7 +81,8 @@ class Demo:
     async def run(self, seconds: float | None, stop: asyncio.Event) -> None:
         """Runs until ``stop``, or ``seconds`` after the catalogue is in."""
         with EmbeddedBroker() as broker, tempfile.TemporaryDirectory() as folder:
-            self._settings = replace(self._settings, kafka=broker.bootstrap)
+            # an index of its own, whatever workers here are set to: the sample is no real shop's
+            self._settings = replace(self._settings, kafka=broker.bootstrap, index="edge")
             self._worker = Worker(
                 self._settings, index_folder=Path(folder) / "index", on_indexed=self._on_indexed
             )

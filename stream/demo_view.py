@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
@@ -18,20 +18,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from models.domain import Item, Recommendation, RecommendedItem
-from stream.contracts import EventKind, ShopperEvent
+from models.domain import Item, Kind, Recommendation, RecommendedItem
+from stream.contracts import ShopperEvent
 
 _NAME_WIDTH: Final = 10
 #: Columns from which a reason stands beside its title.
 _WIDE: Final = 110
 _NAME: Final = re.compile(r"[a-z]{2,12}(-\d{1,4})?")
 _COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan")
-_VERBS: Final = {
-    EventKind.CLICK: "clicked",
-    EventKind.PURCHASE: "bought",
-    EventKind.SEARCH: "searched",
-    EventKind.ERASURE: "asked to be forgotten",
-}
+_FORGOTTEN: Final = "asked to be forgotten"
 #: Categories of characters that say something to a terminal and nothing to a reader; the joiners
 #: that some scripts are written with are kept.
 _MUTE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
@@ -98,8 +93,9 @@ class DemoView:
     def happened(self, event: ShopperEvent, item: Item | None) -> None:
         """What a shopper did; ``item`` is None where the catalogue does not know it (yet)."""
         line = self._who(event.user_id)
-        line.append(_VERBS[event.kind].ljust(9), style=_verb_style(event.kind))
-        if event.kind is EventKind.SEARCH:
+        verb = _FORGOTTEN if event.kind is None else event.kind.verb
+        line.append(f"{verb} ".ljust(9), style=_verb_style(event.kind))
+        if event.query and event.item_id is None:
             line.append(f"“{clean(event.query or '')}”", style="italic")
         elif event.item_id is not None:
             line.append(_title(item, event.item_id))
@@ -159,13 +155,6 @@ class DemoView:
             table.add_row(Text(name, style="dim"), Text(words))
         self._console.rule("Weft", style="dim")
         self._console.print(table)
-
-    def gain(self, lines: Iterable[str]) -> None:
-        """What tuning gains, as ``stream.demo_gain`` words it; nothing of it is cut."""
-        if self._console.is_terminal:
-            self._console.rule("What tuning gains", style="dim")
-        for line in lines:
-            self._console.print(Text(clean(line)), soft_wrap=not self._console.is_terminal)
 
     def _wide(self, shown: Sequence[tuple[str, RecommendedItem]]) -> Table:
         """Title, score and reason side by side."""
@@ -237,8 +226,8 @@ def _reason(line: RecommendedItem) -> Text:
     return Text(clean(line.reason), style=style)
 
 
-def _verb_style(kind: EventKind) -> str:
-    return {EventKind.PURCHASE: "bold green", EventKind.ERASURE: "bold red"}.get(kind, "")
+def _verb_style(kind: Kind | None) -> str:
+    return {Kind.PURCHASE: "bold green", None: "bold red"}.get(kind, "")
 
 
 def _summary_rows(facts: Summary) -> list[tuple[str, str]]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Final
 
 from models.errors import WeftError
 from models.fusion import GATE_WEIGHT
-from stream.index_folder import FORMAT
+from stream.findings import Finding, Status
+from stream.index_port import IndexHome
+from stream.index_registry import adapter_of
 from stream.settings import Settings
 from stream.topics import ALL_TOPICS, TopicNames
 
@@ -21,39 +20,24 @@ from stream.topics import ALL_TOPICS, TopicNames
 _ROOM: Final = 2 << 30
 
 
-class Status(StrEnum):
-    """``LATER``: not there yet, but Weft sees to it by itself."""
-
-    OK = "ok"
-    LATER = "later"
-    MISSING = "missing"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One part: how it stands, and where it is missing what to do."""
-
-    part: str
-    status: Status
-    words: str
-
-
 def examine(settings: Settings, timeout: float = 10.0) -> Iterator[Finding]:
     """A finding a part, each as soon as it is known."""
-    yield from _broker(settings, timeout)
-    yield _guarded("index", lambda: _index(settings, timeout))
+    cluster = yield from _broker(settings, timeout)
+    home = IndexHome(settings, cluster=cluster)
+    yield _guarded("index", lambda: adapter_of(settings).examine(home, timeout))
     yield from _weights(settings)
     yield _disk(settings.data_dir)
 
 
-def _broker(settings: Settings, timeout: float) -> Iterator[Finding]:
+def _broker(settings: Settings, timeout: float) -> Generator[Finding, None, str | None]:
+    """Returns the cluster's id, None where no broker answers."""
     from stream.broker import check_changelog, check_topics, look
 
     try:
         cluster = look(settings, timeout)
     except WeftError as error:
         yield Finding("broker", Status.MISSING, str(error))
-        return
+        return None
     kind = "embedded" if cluster.embedded else "answers"
     yield Finding("broker", Status.OK, f"{settings.kafka} {kind}")
     names = TopicNames(settings.topic_prefix, settings.group)
@@ -61,7 +45,7 @@ def _broker(settings: Settings, timeout: float) -> Iterator[Finding]:
     if absent := [name for name in wanted if name not in cluster.counts]:
         words = "`weft worker` creates these, where its user may: " + ", ".join(absent)
         yield Finding("topics", Status.LATER, words)
-        return
+        return cluster.id
     yield Finding("topics", Status.OK, f"all {len(wanted)} are there")
     yield _guarded(
         "partitions",
@@ -75,45 +59,7 @@ def _broker(settings: Settings, timeout: float) -> Iterator[Finding]:
         return Finding("changelog", Status.OK, "it has and keeps every state")
 
     yield _guarded("changelog", changelog)
-
-
-def _index(settings: Settings, timeout: float) -> Finding:
-    if settings.index == "server":
-        return _server(settings, timeout)
-    folder = settings.data_dir / "index" / settings.collection
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-    except FileNotFoundError:
-        return Finding("index", Status.LATER, f"{folder} is empty: it fills from the topic")
-    except (OSError, ValueError) as error:
-        words = f"{folder} cannot be read ({error}): delete it, and it fills from the topic"
-        return Finding("index", Status.MISSING, words)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        words = f"{folder} is of another version: delete it, and it fills from the topic"
-        return Finding("index", Status.MISSING, words)
-    return Finding("index", Status.OK, f"{folder}, of the encoder {manifest.get('encoder')}")
-
-
-def _server(settings: Settings, timeout: float) -> Finding:
-    from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
-
-    from stream.index_server import connect
-
-    client = connect(settings.qdrant_url, settings.qdrant_api_key, timeout, settings.qdrant_ca)
-    try:
-        there = client.collection_exists(settings.collection)
-    except ResponseHandlingException as error:
-        words = f"no Qdrant server answers at WEFT_QDRANT_URL ({type(error.source).__name__})"
-        return Finding("index", Status.MISSING, f"{words}: start one, or set WEFT_INDEX=edge")
-    except UnexpectedResponse as error:  # its text holds the whole answer
-        words = f"the Qdrant server refuses (HTTP {error.status_code}): check WEFT_QDRANT_API_KEY"
-        return Finding("index", Status.MISSING, words)
-    finally:
-        client.close()
-    if there:
-        return Finding("index", Status.OK, f"the server has {settings.collection}")
-    words = f"`weft worker` creates the collection {settings.collection}"
-    return Finding("index", Status.LATER, words)
+    return cluster.id
 
 
 def _weights(settings: Settings) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from stream.catalogue import CatalogueProcessor, OnIndexed
 from stream.catalogue_feed import CatalogueFeed
 from stream.delivery import Delivery, Record
 from stream.follower import TIMEOUT, Config, Follower
-from stream.index_edge import EdgeIndex
+from stream.index_port import OwnIndex, SharedIndex
 from stream.products import GroupFollower, IndexFollower
 from stream.serving import Serving
 from stream.settings import Settings, kafka_config
@@ -54,16 +54,17 @@ class Filling:
         config, topic = kafka_config(settings), names.of(PRODUCTS)
         self._group: GroupProgress | None = None
         follower: Follower
-        if isinstance(serving.index, EdgeIndex):
-            follower = IndexFollower(config, topic, serving.index)
-        else:
-            group = f"{names.member}-{serving.index.identity}"
+        index = serving.index
+        if isinstance(index, OwnIndex):
+            follower = IndexFollower(config, topic, index)
+        elif isinstance(index, SharedIndex):
+            group = f"{names.member}-{index.identity}"
             self._group = GroupProgress(config, topic, group)
             timeout = {"session.timeout.ms": int(settings.session_timeout * 1000)}
             follower = GroupFollower({**config, **timeout}, topic, group)
-        processor = CatalogueProcessor(
-            serving.index, serving.space, self, names, on_indexed=self._indexed
-        )
+        else:
+            raise TypeError(f"{type(index).__name__} is neither an own nor a shared index")
+        processor = CatalogueProcessor(index, serving.space, self, names, on_indexed=self._indexed)
         self.feed = CatalogueFeed(processor, follower, on_error=self._failed)
 
     def complete(self) -> bool:
@@ -131,7 +132,10 @@ class GroupProgress:
         """The partitions' ends as they are now."""
         metadata = self._consumer.list_topics(self._topic, timeout=TIMEOUT)
         ends = {}
-        for partition in metadata.topics[self._topic].partitions:
+        topic = metadata.topics.get(self._topic)
+        if topic is None or not topic.partitions:  # of no partition nothing is left to read
+            raise BrokerUnavailable(f"the broker does not know {self._topic} just now")
+        for partition in topic.partitions:
             place = TopicPartition(self._topic, partition)
             _, ends[partition] = bounds_of(self._consumer, place, TIMEOUT)
         self._ends, self._asked_at = ends, time.monotonic()

@@ -21,7 +21,9 @@ import qdrant_edge as edge
 from models.domain import Item
 from models.errors import IndexUnavailable
 from models.ports import FloatArray, Hit, Stored
-from stream.index_folder import IndexFolder
+from stream.findings import Finding
+from stream.index_folder import IndexFolder, drop_folder, examine_folder, folders_of
+from stream.index_port import IndexHome
 from stream.items import (
     STOCK,
     TS,
@@ -209,6 +211,34 @@ class EdgeIndex:
             raise IndexUnavailable(
                 f"the embedded index under {self._folder.path} failed: {error}"
             ) from error
+
+
+class EdgeAdapter:
+    """``IndexAdapter``: a folder a bundle. ``kind`` is what opens one."""
+
+    shared = False
+
+    def __init__(self, kind: Callable[[Path, str, int], EdgeIndex] = EdgeIndex) -> None:
+        self._kind = kind
+
+    def open(self, home: IndexHome, bundle: str, space: str, dim: int) -> EdgeIndex:
+        """See ``IndexAdapter``."""
+        return self._kind(home.path(bundle), space, dim)
+
+    def known(self, home: IndexHome) -> set[str]:
+        """See ``IndexAdapter``."""
+        return folders_of(home.path())
+
+    def drop(self, home: IndexHome, bundle: str) -> None:
+        """See ``IndexAdapter``."""
+        drop_folder(home.path(bundle))
+
+    def examine(self, home: IndexHome, timeout: float) -> Finding:  # noqa: ARG002 - a folder is quick
+        """See ``IndexAdapter``."""
+        return examine_folder(home.path())
+
+
+EDGE: Final = EdgeAdapter()
 
 
 def _config(dim: int) -> edge.EdgeConfig:

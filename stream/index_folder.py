@@ -14,12 +14,15 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
 from models.errors import IndexFull, IndexIncompatible, IndexInUse, InvalidSettings
+from stream.findings import Finding, Status
+from stream.index_port import SUFFIX
 from stream.items import Position
 
 FORMAT: Final = 1
@@ -140,6 +143,39 @@ class IndexFolder:
             beside.replace(self.path / name)
         except OSError as error:
             raise self.unwritable(error) from error
+
+
+def folders_of(home: Path) -> set[str]:
+    """The bundles that have an index beside ``home``, which is that of the zero-shot space: ""."""
+    there = [found.parent.name for found in home.parent.glob("*/manifest.json")]
+    matches = (re.fullmatch(re.escape(home.name) + SUFFIX, name) for name in there)
+    return {match[1] or "" for match in matches if match}
+
+
+def drop_folder(path: Path) -> None:
+    """Deletes an index's folder, if it is there. Raises ``IndexInUse``, ``InvalidSettings``."""
+    if not path.exists():
+        return
+    try:
+        with _locked(path):  # another worker's with this data folder is not ours to delete
+            shutil.rmtree(path)
+    except OSError as error:
+        raise InvalidSettings(f"cannot delete {path}: {error.strerror}") from error
+
+
+def examine_folder(path: Path) -> Finding:
+    """What `weft doctor` says of an index's folder."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text("utf-8"))
+    except FileNotFoundError:
+        return Finding("index", Status.LATER, f"{path} is empty: it fills from the topic")
+    except (OSError, ValueError) as error:
+        words = f"{path} cannot be read ({error}): delete it, and it fills from the topic"
+        return Finding("index", Status.MISSING, words)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        words = f"{path} is of another version: delete it, and it fills from the topic"
+        return Finding("index", Status.MISSING, words)
+    return Finding("index", Status.OK, f"{path}, of the encoder {manifest.get('encoder')}")
 
 
 _ROOM: Final = (

@@ -1,29 +1,27 @@
 """The item index on a Qdrant server, by qdrant-client: shared by all workers.
 
 ``stream.items`` says what a point looks like. The collection's metadata names the encoder, so that
-vectors of two encoders never mix; it needs Qdrant 1.16 or newer.
+vectors of two encoders never mix, and the owner, so that two shops' or groups' items never do. It
+needs Qdrant 1.16 or newer.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import ssl
+import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from http import HTTPStatus
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any, Final, ParamSpec, TypeVar
-from urllib.parse import urlsplit
 
 import orjson
 from qdrant_client import QdrantClient, models
-from qdrant_client.common.client_exceptions import QdrantException
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from models.domain import Item
-from models.errors import IndexFull, IndexIncompatible, IndexUnavailable, InvalidSettings, WeftError
+from models.errors import IndexIncompatible
 from models.ports import FloatArray, Hit, Stored
+from stream.findings import Finding, Status
+from stream.index_client import ask, connected
+from stream.index_port import SUFFIX, IndexHome, Owner
 from stream.items import (
     STOCK,
     TS,
@@ -41,52 +39,28 @@ _BODY: Final = 4 * 2**20  # bytes of an upsert's JSON; the server refuses 32 MB,
 _FLOAT: Final = 24  # bytes of a number in JSON, at most
 _READ: Final = 64  # queries a request
 _FETCH: Final = 256  # points a retrieve
-_REFUSED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-_AWAY: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+_INDEXED: Final = (STOCK, TS)  # fields that are filtered or ordered by
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
 
 
-def connect(url: str, api_key: str = "", timeout: float = 10.0, ca: str = "") -> QdrantClient:
-    """A client for the server at ``url``; ``ca`` is a PEM file, for a private authority's TLS.
-
-    Nothing is sent yet. ``timeout`` is in seconds, rounded up to whole ones. Raises
-    ``InvalidSettings``.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidSettings("qdrant_url must look like https://host:6333")
-    if api_key and not (api_key.isascii() and api_key.isprintable()):
-        raise InvalidSettings(
-            "qdrant_api_key holds a character that no HTTP header can: check for a line's end"
-        )
-    if ca and not Path(ca).is_file():
-        raise InvalidSettings(f"qdrant_ca names no file: {ca}")
-    tls: dict[str, Any] = {"verify": ssl.create_default_context(cafile=ca)} if ca else {}
-    return QdrantClient(
-        url=url,
-        api_key=api_key or None,
-        timeout=math.ceil(timeout),
-        check_compatibility=False,  # it would ask the server from a thread of its own
-        **tls,
-    )
-
-
 class ServerIndex:
     """ItemIndex on a collection, which is made when it is missing.
 
-    ``encoder`` is the encoder's name and ``dim`` its d. An item has one writer at a time (the
-    products topic's partitions see to it); the check of its ``ts`` and its write are two calls.
-    ``identity`` is made with the collection: a consumer group named by it reads the products topic
-    anew when the collection is. Raises while opening ``IndexUnavailable``, ``IndexIncompatible``,
-    ``InvalidSettings``.
+    ``encoder`` is the encoder's name and ``dim`` its d; ``owner`` is whose it is. An item has one
+    writer at a time (the products topic's partitions see to it); the check of its ``ts`` and its
+    write are two calls. ``identity`` is made with the collection, see ``SharedIndex``. Raises while
+    opening ``IndexUnavailable``, ``IndexIncompatible`` (another owner's, too), ``InvalidSettings``.
     """
 
-    def __init__(self, client: QdrantClient, collection: str, encoder: str, dim: int) -> None:
+    def __init__(
+        self, client: QdrantClient, collection: str, encoder: str, dim: int, owner: Owner
+    ) -> None:
         self._client = client
         self._name = collection
         self._dim = dim
+        self._owner = owner
         self._mark = {"weft_format": FORMAT, "weft_encoder": encoder}
         if not self._do(client.collection_exists, collection):
             self._make()
@@ -156,33 +130,34 @@ class ServerIndex:
 
     def _make(self) -> None:
         params = models.VectorParams(size=self._dim, distance=models.Distance.COSINE)
-        metadata = {**self._mark, "weft_identity": uuid.uuid4().hex[:12]}
+        told = {**self._mark, **_told_of(self._owner), "weft_identity": uuid.uuid4().hex[:12]}
         try:
-            self._do(
-                self._client.create_collection, self._name, {VECTOR: params}, metadata=metadata
-            )
+            self._do(self._client.create_collection, self._name, {VECTOR: params}, metadata=told)
         except IndexIncompatible:
             if not self._do(self._client.collection_exists, self._name):
                 raise
             # another worker was quicker; its collection is checked like any other
-        for field in (STOCK, TS):
-            schema = models.PayloadSchemaType.INTEGER
-            self._do(self._client.create_payload_index, self._name, field, schema, wait=True)
 
     def _checked(self) -> str:
         """The collection's identity, if it is one of ours and of this encoder."""
-        config = self._do(self._client.get_collection, self._name).config
-        vectors = config.params.vectors
+        found = self._do(self._client.get_collection, self._name)
+        metadata = found.config.metadata or {}
+        if "weft_format" in metadata and (reason := _not_of(metadata, self._owner)):
+            raise IndexIncompatible(f"the collection {self._name!r} {reason}")
+        vectors = found.config.params.vectors
         params = vectors.get(VECTOR) if isinstance(vectors, dict) else None
         if params is None or params.distance != models.Distance.COSINE:
-            raise self._incompatible(f"it has no cosine vector named {VECTOR!r}")
+            raise _unusable(self._name, f"it has no cosine vector named {VECTOR!r}")
         if params.size != self._dim:
-            raise self._incompatible(f"its vectors have {params.size} numbers, not {self._dim}")
-        metadata = config.metadata or {}
+            raise _unusable(self._name, f"its vectors have {params.size} numbers, not {self._dim}")
         for name, value in self._mark.items():
             if metadata.get(name) != value:
                 reason = f"its {name} is {metadata.get(name)!r}, not {value!r}"
-                raise self._incompatible(f"{reason} (Qdrant keeps it from 1.16 on)")
+                raise _unusable(self._name, f"{reason} (Qdrant keeps it from 1.16 on)")
+        for field in _INDEXED:  # also of a collection whose maker was ended before it came to that
+            if field not in found.payload_schema:
+                schema = models.PayloadSchemaType.INTEGER
+                self._do(self._client.create_payload_index, self._name, field, schema, wait=True)
         return str(metadata.get("weft_identity", ""))
 
     def _retrieved(
@@ -194,50 +169,93 @@ class ServerIndex:
 
     def _do(self, call: Callable[Args, Result], *args: Args.args, **kwargs: Args.kwargs) -> Result:
         try:
-            return call(*args, **kwargs)
-        except UnexpectedResponse as error:
-            # the client's error holds the whole answer, which may repeat what was sent: not shown
-            raise self._meaning(error) from None
-        except ResponseHandlingException as error:
-            reason = type(error.source).__name__
-            raise IndexUnavailable(
-                f"no answer from the Qdrant server ({reason}): check WEFT_QDRANT_URL, and that "
-                f"the server runs; for a private authority set WEFT_QDRANT_CA"
-            ) from None
-        except (json.JSONDecodeError, UnicodeDecodeError):  # of the client, which takes it as it is
-            raise IndexUnavailable(
-                "what answers at WEFT_QDRANT_URL is not Qdrant: look at the proxy before it"
-            ) from None
-        except QdrantException as error:  # it asks for patience
-            raise IndexUnavailable(f"the Qdrant server is busy: {type(error).__name__}") from None
-
-    def _meaning(self, error: UnexpectedResponse) -> WeftError:
-        status = error.status_code or 0
-        if status in _REFUSED:
-            return InvalidSettings(
-                f"the Qdrant server refuses the API key (HTTP {status}): set WEFT_QDRANT_API_KEY "
-                "to one that may read and write"
-            )
-        words = _words(error.content)
-        if "No space left" in words:
-            return IndexFull("the Qdrant server's disk is full: make room there")
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _AWAY:
-            return IndexUnavailable(f"the Qdrant server cannot answer (HTTP {status}) {words}")
-        return self._incompatible(f"the server refuses a request (HTTP {status}) {words}")
-
-    def _incompatible(self, reason: str) -> IndexIncompatible:
-        return IndexIncompatible(
-            f"the collection {self._name!r} cannot be used: {reason}. Delete it, or set "
-            "WEFT_COLLECTION to a new name, and start again: it fills from the products topic"
-        )
+            return ask(call, *args, **kwargs)
+        except IndexIncompatible as error:
+            raise _unusable(self._name, str(error)) from None
 
 
-def _words(content: bytes) -> str:
-    """Qdrant's own words of an error, shortened; nothing of an answer that is not Qdrant's."""
-    try:
-        return str(json.loads(content)["status"]["error"])[:200]
-    except (ValueError, KeyError, TypeError):
+class ServerAdapter:
+    """``IndexAdapter``: a collection a bundle, on the server of the settings."""
+
+    shared = True
+
+    def open(self, home: IndexHome, bundle: str, space: str, dim: int) -> ServerIndex:
+        """See ``IndexAdapter``."""
+        client = connected(home.settings)
+        try:
+            return ServerIndex(client, home.name(bundle), space, dim, home.owner)
+        except BaseException:
+            client.close()
+            raise
+
+    def known(self, home: IndexHome) -> set[str]:
+        """See ``IndexAdapter``; collections of that name which are another's are left out."""
+        with closing(connected(home.settings)) as client:
+            there = [found.name for found in ask(client.get_collections).collections]
+            form = re.compile(re.escape(home.name()) + SUFFIX)
+            named = {name: match[1] or "" for name in there if (match := form.fullmatch(name))}
+            return {bundle for name, bundle in named.items() if _is_of(client, name, home.owner)}
+
+    def drop(self, home: IndexHome, bundle: str) -> None:
+        """See ``IndexAdapter``."""
+        with closing(connected(home.settings)) as client:
+            name = home.name(bundle)
+            if ask(client.collection_exists, name) and _is_of(client, name, home.owner):
+                ask(client.delete_collection, name)
+
+    def examine(self, home: IndexHome, timeout: float) -> Finding:
+        """See ``IndexAdapter``."""
+        name = home.name()
+        with closing(connected(home.settings, timeout)) as client:
+            if not ask(client.collection_exists, name):
+                words = f"`weft worker` creates the collection {name}"
+                return Finding("index", Status.LATER, words)
+            metadata = ask(client.get_collection, name).config.metadata or {}
+        if reason := _not_of(metadata, home.owner):
+            return Finding("index", Status.MISSING, f"the collection {name!r} {reason}")
+        return Finding("index", Status.OK, f"the server has {name}")
+
+
+SERVER: Final = ServerAdapter()
+
+
+def _told_of(owner: Owner) -> dict[str, str]:
+    """What is known of an owner, as a collection's metadata say it."""
+    told = {"weft_topic_prefix": owner.prefix, "weft_group": owner.group}
+    return told if owner.cluster is None else {**told, "weft_cluster": owner.cluster}
+
+
+def _is_of(client: QdrantClient, collection: str, owner: Owner) -> bool:
+    metadata = ask(client.get_collection, collection).config.metadata or {}
+    return not _not_of(metadata, owner)
+
+
+def _not_of(metadata: Mapping[str, Any], owner: Owner) -> str:
+    """Why a collection is not the owner's, and what to do about it; "" where it is."""
+    wanted = _told_of(owner)
+    if all(metadata.get(name) == value for name, value in wanted.items()):
         return ""
+    if not wanted.keys() <= metadata.keys():
+        whose = "does not say whose it is (Qdrant keeps that from 1.16 on)"
+    else:
+        whose = f"belongs to {_words(metadata)}, and this worker is of {_words(wanted)}"
+    return (
+        f"{whose}. Set WEFT_COLLECTION to a name that is not taken, and start again: it fills from "
+        "the products topic. Delete the collection only if nobody uses it any more"
+    )
+
+
+def _words(told: Mapping[str, Any]) -> str:
+    cluster = told.get("weft_cluster")
+    where = f" on the Kafka cluster {cluster}" if cluster else ""
+    return f"the group {told['weft_group']!r}, topic prefix {told['weft_topic_prefix']!r}{where}"
+
+
+def _unusable(collection: str, reason: str) -> IndexIncompatible:
+    return IndexIncompatible(
+        f"the collection {collection!r} cannot be used: {reason}. Delete it, or set "
+        "WEFT_COLLECTION to a new name, and start again: it fills from the products topic"
+    )
 
 
 def _in_stock() -> models.Filter:

@@ -4,18 +4,21 @@ A shopper's state keeps only the highest offset applied, which vouches for all b
 gap between two offsets is never taken on trust: the records between are looked for with a
 consumer of our own. One is there: the framework dropped it, and reading goes back to it. None
 is there: compaction or a transaction's marker. The partition starts later: retention took
-them, which is a loss, counted and said.
+them, which is a loss, counted and said. Behind the last record that arrived no gap shows:
+``stream.stalls`` looks there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from models.errors import BrokerUnavailable
 
@@ -25,6 +28,9 @@ Partition = tuple[str, int]
 #: After a rewind, records of the older fetch may still arrive; beyond this many seconds a record
 #: that is not the one awaited means that the rewind was dropped as well.
 _REWIND_PATIENCE: Final = 2.0
+
+#: Seconds to say where partitions end; it is asked again.
+_ENDS_WITHIN: Final = 3.0
 
 
 class Verdict(StrEnum):
@@ -48,10 +54,13 @@ class Gap:
 
 
 class GapReader(Protocol):
-    """Looks for records that did not arrive."""
+    """Looks for records that did not arrive. Both raise ``BrokerUnavailable``."""
 
-    def look(self, partition: Partition, first: int | None, before: int) -> Gap:
-        """Reads the partition at ``first`` (None: at its start) up to ``before``. Blocks."""
+    def look(self, partition: Partition, first: int, before: int) -> Gap:
+        """Reads the partition at ``first`` up to ``before``. Blocks."""
+
+    def ends(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+        """The offset after the last one of each partition whose leader answers. Blocks."""
 
 
 class OffsetWatch:
@@ -62,11 +71,11 @@ class OffsetWatch:
         #: moved meanwhile.
         self.starts = 0
         self._clock = clock
-        self._next: dict[Partition, int | None] = {}
+        self._next: dict[Partition, int] = {}
         self._rewound: dict[Partition, float] = {}
 
-    def start(self, partition: Partition, offset: int | None) -> None:
-        """Reading (re)starts at ``offset``; None: at the partition's start, wherever that is."""
+    def start(self, partition: Partition, offset: int) -> None:
+        """Reading (re)starts at ``offset``."""
         self.starts += 1
         self._next[partition] = offset
         self._rewound.pop(partition, None)
@@ -77,22 +86,19 @@ class OffsetWatch:
         self._next.clear()
         self._rewound.clear()
 
-    def expected(self, partition: Partition) -> int | None:
-        """The next offset; None: not known yet."""
-        return self._next.get(partition)
+    def held(self) -> dict[Partition, int]:
+        """The next offset of each partition that is read."""
+        return dict(self._next)
 
     def see(self, partition: Partition, offset: int) -> Verdict:
         """Whether the record at ``offset`` follows on."""
         if partition not in self._next:
             return Verdict.SKIP  # of an assignment that ended
         expected = self._next[partition]
-        if expected is not None and offset <= expected:
+        if offset <= expected:
             if offset == expected:
                 self._next[partition] = offset + 1
                 self._rewound.pop(partition, None)
-            return Verdict.TAKE
-        if expected is None and offset == 0:
-            self._next[partition] = 1
             return Verdict.TAKE
         rewound_at = self._rewound.get(partition)
         if rewound_at is not None and self._clock() - rewound_at < _REWIND_PATIENCE:
@@ -114,6 +120,8 @@ class KafkaGapReader:
     """Looks for missing records with a consumer outside every group."""
 
     def __init__(self, config: dict[str, str | int | float | bool], timeout: float = 10.0) -> None:
+        self._client: dict[str, Any] = {**config, "log_level": 0, "error_cb": _ignored}
+        self._admin: AdminClient | None = None  # made when it is first asked
         self._config = {
             **config,
             "group.id": "weft-gap-reader",
@@ -124,15 +132,35 @@ class KafkaGapReader:
         }
         self._timeout = timeout
 
-    def look(self, partition: Partition, first: int | None, before: int) -> Gap:
-        """See ``GapReader``. Raises ``BrokerUnavailable`` when the broker does not answer."""
+    def ends(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """See ``GapReader``."""
+        if self._admin is None:
+            self._admin = AdminClient(self._client)
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        wanted = {TopicPartition(*partition): latest for partition in partitions}
+        try:
+            asked = self._admin.list_offsets(
+                wanted,
+                isolation_level=IsolationLevel.READ_UNCOMMITTED,  # as below
+                request_timeout=_ENDS_WITHIN,
+            )
+        except KafkaException as error:
+            raise BrokerUnavailable(f"cannot see where topics end: {error}") from error
+        found: dict[Partition, int] = {}
+        for place, answer in asked.items():
+            with contextlib.suppress(KafkaException, TimeoutError):  # no leader for now
+                found[place.topic, place.partition] = answer.result(2 * _ENDS_WITHIN).offset
+        return found
+
+    def look(self, partition: Partition, first: int, before: int) -> Gap:
+        """See ``GapReader``."""
         consumer = Consumer(self._config)
         try:
             low, _high = consumer.get_watermark_offsets(
                 TopicPartition(*partition), timeout=self._timeout
             )
-            start = low if first is None else max(first, low)
-            lost = 0 if first is None else max(0, min(low, before) - first)
+            start = max(first, low)
+            lost = max(0, min(low, before) - first)
             if start >= before:
                 return Gap(None, lost)
             consumer.assign([TopicPartition(*partition, start)])
@@ -155,3 +183,7 @@ class KafkaGapReader:
             offset = message.offset()
             return offset if offset is not None and offset < before else None
         raise BrokerUnavailable("the broker did not answer in time while checking a gap")
+
+
+def _ignored(_error: KafkaError) -> None:
+    """Whoever needs the broker says that it is away."""

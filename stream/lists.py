@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -72,6 +73,7 @@ class ListReader:
             partitions = range(own, own + 1)
         self.unreadable = 0
         self._open = set(partitions)
+        self._heard_at = 0.0
         self._consumer = Consumer(
             {
                 **kafka_config(settings),
@@ -102,13 +104,11 @@ class ListReader:
     def kept(self, limit: int) -> list[Seen]:
         """The newest lists of at most ``limit`` shoppers on the topic now, the newest last."""
         newest = Newest(limit)
-        silent = 0.0
+        self._heard_at = time.monotonic()
         while self._open:
-            found = self._next()
-            silent = 0.0 if found else silent + _POLL
-            if found:
+            if found := self._next():
                 newest.put(*found)
-            elif silent > _PATIENCE:
+            elif time.monotonic() - self._heard_at > _PATIENCE:
                 raise BrokerUnavailable(f"the broker stopped answering for {self._topic}")
         return newest.lists()
 
@@ -124,6 +124,7 @@ class ListReader:
         message = self._consumer.poll(_POLL)
         if message is None:
             return None
+        self._heard_at = time.monotonic()  # also where the record is not one of ours
         if (error := message.error()) is not None:
             if error.code() == KafkaError._PARTITION_EOF:
                 self._open.discard(message.partition() or 0)

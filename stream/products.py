@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
@@ -18,9 +18,10 @@ from models.errors import BrokerUnavailable, MissingTopic
 from stream.bounds import bounds_of
 from stream.catalogue import Product
 from stream.follower import EMBEDDED, TIMEOUT, Batch, Config, Follower
+from stream.index_port import PositionKeeper
 from stream.items import Position
 
-__all__ = ["EMBEDDED", "Follower", "GroupFollower", "IndexFollower", "PositionKeeper"]
+__all__ = ["EMBEDDED", "Follower", "GroupFollower", "IndexFollower"]
 
 _log = logging.getLogger("weft.catalogue")
 
@@ -30,19 +31,6 @@ _KEEP: Final = 30.0  # seconds
 _KEEP_MANY: Final = 5.0  # seconds, where so many records were done:
 _MANY: Final = 500
 _LOOK: Final = 30.0  # seconds between looks for new partitions
-
-
-class PositionKeeper(Protocol):
-    """An index that keeps its place in the products topic beside its items."""
-
-    def position(self) -> Position | None:
-        """The place kept last."""
-
-    def keep_position(self, position: Position) -> None:
-        """Flushes the items, then keeps the place."""
-
-    def clear(self) -> None:
-        """Removes items and place."""
 
 
 class IndexFollower(Follower):
@@ -159,7 +147,10 @@ class GroupFollower(Follower):
         reached &= self._mine
         if reached:
             places = [TopicPartition(self._topic, p, self._next[p]) for p in reached]
-            self._consumer.store_offsets(offsets=places)
+            try:
+                self._consumer.store_offsets(offsets=places)
+            except KafkaException as error:  # a partition has just moved on
+                _log.warning("not kept, some products come again: %s", error.args[0].str())
 
     def settle(self, *, now: bool = False) -> None:
         """Commits ``now``, before leaving the group; else librdkafka commits in time."""

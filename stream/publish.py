@@ -1,4 +1,4 @@
-"""Rows to records on the topics: checked by the contract, produced at a chosen pace, counted."""
+"""Rows to records on the topics, produced at a chosen pace, counted."""
 
 from __future__ import annotations
 
@@ -9,31 +9,17 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from models.errors import BadMessage, BrokerUnavailable
+from models.errors import BrokerUnavailable
 from stream.broker import ensure_topics, look
-from stream.contracts import encode_row
-from stream.declaration import CONTRACTS
 from stream.delivery import Record
-from stream.fields import Json
-from stream.files import RowFile, typed
+from stream.files import RowFile
+from stream.rows import Clock, Row, event_rows, now_ms, product_rows
 from stream.settings import Settings, kafka_config
-from stream.topics import CLICKS, ERASURES, PRODUCTS, PURCHASES, SEARCHES, TopicNames
+from stream.topics import PRODUCTS, TopicNames
 
-#: A row's ``type``: what shops call it, and the topic that takes it.
-TOPIC_OF_TYPE: Final = {
-    "click": CLICKS,
-    "fav": CLICKS,
-    "cart": CLICKS,
-    "purchase": PURCHASES,
-    "search": SEARCHES,
-    "erasure": ERASURES,
-}
 #: Between two calls of ``pace`` at most so many records or bytes are produced.
 _STRIDE: Final = 256
 _STRIDE_BYTES: Final = 64 * 1024
-
-Clock = Callable[[], int]
-"""Now, in epoch milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,35 +30,16 @@ class Entry:
     record: Record
 
 
-def now_ms() -> int:
-    """The wall clock."""
-    return time.time_ns() // 1_000_000
-
-
 def product_entries(
     rows: RowFile, names: TopicNames, clock: Clock = now_ms, undated: int | None = None
 ) -> Iterator[Entry]:
-    """A catalogue's rows as records of ``products``; without a ``ts`` it is ``undated``.
-
-    By default that is the time of reading. Rows that the contract refuses are set aside.
-    """
-    for line, row in rows:
-        now = clock()
-        if row.get("ts") in (None, ""):
-            ts = now if undated is None else undated
-            row["ts"] = str(ts) if rows.texts else ts
-        if entry := _entry(rows, line, PRODUCTS, row, names, now):
-            yield entry
+    """A catalogue's rows as records of ``products``; see ``stream.rows.product_rows``."""
+    return (_entry(row, names) for row in product_rows(rows, clock, undated))
 
 
 def event_entries(rows: RowFile, names: TopicNames, clock: Clock = now_ms) -> Iterator[Entry]:
     """A log's rows, each with a ``type``, as records of the shopper topics."""
-    for line, row in rows:
-        topic = TOPIC_OF_TYPE.get(str(row.get("type")))
-        if topic is None:
-            rows.aside.add(line, f"type must be one of {', '.join(TOPIC_OF_TYPE)}")
-        elif entry := _entry(rows, line, topic, row, names, clock()):
-            yield entry
+    return (_entry(row, names) for row in event_rows(rows, clock))
 
 
 def removals(item_ids: Iterable[str], names: TopicNames, clock: Clock = now_ms) -> Iterator[Entry]:
@@ -81,18 +48,8 @@ def removals(item_ids: Iterable[str], names: TopicNames, clock: Clock = now_ms) 
         yield Entry(clock(), Record(names.of(PRODUCTS), item_id.encode(), None))
 
 
-def _entry(
-    rows: RowFile, line: int, topic: str, row: Json, names: TopicNames, now: int
-) -> Entry | None:
-    shape = CONTRACTS[topic].value
-    if rows.texts and shape is not None:
-        row = typed(row, shape)
-    try:
-        key, value = encode_row(topic, row, now)
-    except BadMessage as error:
-        rows.aside.add(line, str(error))
-        return None
-    return Entry(row["ts"], Record(names.of(topic), key, value))
+def _entry(row: Row, names: TopicNames) -> Entry:
+    return Entry(row.ts, Record(names.of(row.topic), row.key, row.value))
 
 
 def replayed(

@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from models.errors import BrokerUnavailable, Fatal
 from stream.settings import Settings, kafka_config
-from stream.topics import DEAD_LETTERS, TopicNames, config_of
+from stream.topics import DEAD_LETTERS, TOPICS, TopicNames
 
 _TIMEOUT: Final = 30.0
 _AWAY: Final = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
@@ -35,7 +35,7 @@ def purge(settings: Settings, upto: Mapping[int, int]) -> None:
         reason = error.args[0]
         if reason.code() in _AWAY:
             raise BrokerUnavailable(f"the broker did not delete: {reason.str()}") from error
-        days = int(config_of(DEAD_LETTERS)["retention.ms"]) // 86_400_000
+        days = int(TOPICS[DEAD_LETTERS].config["retention.ms"]) // 86_400_000
         raise Fatal(
             f"the broker deletes nothing of {topic}: {reason.str()}. It needs the right to delete "
             f"on the topic and cleanup.policy=delete; without, retention deletes ({days} days, if "

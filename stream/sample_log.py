@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final
 
-from stream.contracts import EventKind, ShopperEvent
+from models.domain import Kind
+from stream.contracts import ShopperEvent
 from stream.sample import DAY_MS, DAYS, START_MS, Product, Shop
 from stream.sample_held_out import HELD_OUT
 from stream.sample_words import CATEGORIES, DETAILS, OCCASIONS, SHOPPERS, TRAINED
@@ -107,7 +108,7 @@ def _session(shopper: _Shopper, shelves: _Shelves, now: int) -> Iterator[Shopper
         last = None
         for last in _looking(shopper, shelves[shelf], now):
             yield last
-        if last is None or last.kind is not EventKind.PURCHASE:
+        if last is None or last.kind is not Kind.PURCHASE:
             return
         shopper.wanted = [*rng.sample(CATEGORIES[shelf].goes_with, 2), *shopper.wanted][:4]
         if rng.random() > 0.5:
@@ -124,20 +125,20 @@ def _looking(shopper: _Shopper, shelf: Sequence[Product], now: int) -> Iterator[
         return
     query = _query(rng, target) if rng.random() < 0.55 else None
     if query is not None:
-        yield _event(shopper, EventKind.SEARCH, now, None, query)
+        yield _event(shopper, Kind.SEARCH, now, None, query)
     looked_at: dict[str, Product] = {}
     for _ in range(1 + min(int(rng.expovariate(0.45)), 7)):
         product = _pick(shopper, shelf, now, target, looked_at)
         if product is not None:
             looked_at[product.item.item_id] = product
             now += rng.randrange(8_000, 75_000)
-            yield _event(shopper, EventKind.CLICK, now, product, query)
+            yield _event(shopper, Kind.CLICK, now, product, query)
     if rng.random() < 0.3:
         liked = {item_id: _taste(shopper, product) for item_id, product in looked_at.items()}
         chosen = rng.choices(list(liked), list(liked.values()))[0]
         shopper.bought.add(chosen)
         now += rng.randrange(20_000, 120_000)
-        yield _event(shopper, EventKind.PURCHASE, now, looked_at[chosen], query)
+        yield _event(shopper, Kind.PURCHASE, now, looked_at[chosen], query)
 
 
 def _pick(
@@ -186,7 +187,7 @@ def _query(rng: random.Random, target: Product) -> str:
 
 
 def _event(
-    shopper: _Shopper, kind: EventKind, ts: int, product: Product | None, query: str | None
+    shopper: _Shopper, kind: Kind, ts: int, product: Product | None, query: str | None
 ) -> ShopperEvent:
     shopper.events += 1
     return ShopperEvent(

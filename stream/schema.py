@@ -12,7 +12,7 @@ from typing import Final
 from stream.declaration import CONTRACTS, ID, Contract
 from stream.fields import Json
 from stream.settings import Settings
-from stream.topics import SHOPPER_TOPICS, TopicNames, config_of
+from stream.topics import SOURCES, TOPICS, TopicNames
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _BINDING: Final = "0.5.0"  # of AsyncAPI's Kafka bindings
@@ -78,7 +78,7 @@ def _server(settings: Settings) -> Json:
 
 
 def _topic_binding(topic: str, names: TopicNames, settings: Settings) -> Json:
-    config: Json = dict(config_of(topic))
+    config: Json = dict(TOPICS[topic].config)
     if policy := config.pop("cleanup.policy", None):
         config = {"cleanup.policy": [policy], **config}  # AsyncAPI wants a list
     return {
@@ -111,17 +111,13 @@ def _messages(contract: Contract) -> dict[str, Json]:
 
 
 def _operation(topic: str) -> str:
-    return f"{'read' if _is_read(topic) else 'write'}-{topic}"
+    return f"{'read' if topic in SOURCES else 'write'}-{topic}"
 
 
 def _flow(topic: str) -> Json:
     """What Weft does with the channel, in AsyncAPI's words: receive or send."""
-    action = "receive" if _is_read(topic) else "send"
+    action = "receive" if topic in SOURCES else "send"
     return {"action": action, "channel": {"$ref": f"#/channels/{topic}"}}
-
-
-def _is_read(topic: str) -> bool:
-    return topic == "products" or topic in SHOPPER_TOPICS
 
 
 def _ref(section: str, name: str) -> Json:

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.domain import History, Recommendation
-from models.ports import Deadline, Space
+from models.ports import Deadline, ItemIndex, Space
 from models.recommender import Recommender
-from stream.index_edge import EdgeIndex
-from stream.index_server import ServerIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +23,7 @@ class Serving:
     label: str
     path: Path | None
     space: Space
-    index: EdgeIndex | ServerIndex
+    index: ItemIndex
     recommender: Recommender
     weight: float
 
@@ -46,10 +44,6 @@ class Live:
         """One list a history, all by one serving. Raises ``IndexUnavailable`` (retry)."""
         with self._batch:
             return self.current.recommender.recommend(histories, deadline)
-
-    def forget(self) -> None:
-        """Drops what is kept of histories. For the thread that recommends."""
-        self.current.recommender.forget()
 
     def switch(self, other: Serving) -> Serving:
         """Waits for the batch under way; returns the former serving, which nobody asks any more."""

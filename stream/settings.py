@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
 from models.errors import InvalidSettings
 from models.popularity import DAYS
+from models.rules import Rules
 
 PREFIX = "WEFT_"
 
@@ -68,14 +70,16 @@ class Settings:
     ssl_key: str = _setting("", "PEM file of the client's key")
     ssl_key_password: str = _setting("", "password of the client's key", secret=True)
     # Items
-    index: str = _setting("edge", "where items live", choices=("edge", "server"))
+    index: str = _setting("edge", "where items live")  # see stream/index_registry.py
     qdrant_url: str = _setting("http://127.0.0.1:6333", "with index=server: the server's address")
     qdrant_api_key: str = _setting("", "with index=server: the API key", secret=True)
     qdrant_ca: str = _setting("", "PEM file of the authority that signed the server's certificate")
     qdrant_timeout: float = _setting(
         10.0, "with index=server: seconds a call may take", low=0.1, high=600
     )
-    collection: str = _setting("weft-items", "name of the collection of items")
+    collection: str = _setting(
+        "", "name of the index of items; empty: GROUP-PREFIXitems, so that each group has its own"
+    )
     data_dir: Path = _setting(
         Path(".weft"), "folder of the embedded index, the vector cache and converted weights"
     )
@@ -134,6 +138,11 @@ class Settings:
     log_level: str = _setting(
         "info", "what is logged", choices=("debug", "info", "warning", "error")
     )
+
+    @property
+    def rules(self) -> Rules:
+        """The shop's rules: the settings that have the names of their fields."""
+        return Rules(**{rule.name: getattr(self, rule.name) for rule in dataclasses.fields(Rules)})
 
 
 def load(
@@ -235,13 +244,18 @@ def _kind_words(kind: type) -> str:
     return {int: "a whole number", float: "a number", str: "text", Path: "a path"}[kind]
 
 
-def describe() -> list[tuple[str, str, str]]:
-    """(variable, default, words) of every setting, for the help and the README."""
+def describe(
+    choices: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> list[tuple[str, str, str]]:
+    """(variable, default, words) of every setting, for the help and the README.
+
+    ``choices`` are those of settings that are checked elsewhere, by name.
+    """
     rows = []
     for entry in dataclasses.fields(Settings):
         words = entry.metadata["words"]
-        if entry.metadata["choices"]:
-            words += f" ({' | '.join(entry.metadata['choices'])})"
+        if allowed := entry.metadata["choices"] or choices.get(entry.name):
+            words += f" ({' | '.join(allowed)})"
         rows.append((PREFIX + entry.name.upper(), str(entry.default), words))
     return rows
 

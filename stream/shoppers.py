@@ -12,12 +12,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, MutableMapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
 from models.domain import History, Recommendation
-from models.errors import BadMessage, RetryLater, WrongPartition
+from models.errors import BadMessage, RetryLater
 from models.popularity import Popularity
 from models.ports import Deadline
 from models.query_memory import QueryMemory
@@ -26,17 +26,18 @@ from stream.batch import Arrival, Batch, Counters, Due
 from stream.contracts import AsOf, decode_shopper, encode_recommendation
 from stream.delivery import Delivery, Record
 from stream.derived import Derived
-from stream.partition import partition_of
+from stream.partition import check_partition
 from stream.refusals import Refusals
 from stream.settings import Settings
-from stream.state import Applied, ShopperState, loads
-from stream.topics import RECOMMENDATIONS, TopicNames
+from stream.state import Applied, ShopperState
+from stream.states import States
+from stream.topics import RECOMMENDATIONS, TOPICS, TopicNames
 
 _log = logging.getLogger("weft.shoppers")
 
 _RETRY_FIRST: Final = 0.2
 _RETRY_MOST: Final = 10.0
-#: States read before the loop has its turn again: some milliseconds.
+#: States checked before the loop has its turn again: some milliseconds.
 _DERIVED_AT_ONCE: Final = 50
 
 
@@ -50,21 +51,20 @@ class Recommends(Protocol):
     def recommend(self, histories: Sequence[History], deadline: Deadline) -> list[Recommendation]:
         """One list a history. Blocks; raises ``RetryLater`` where the index is away."""
 
-    def forget(self) -> None:
-        """Drops what is kept of histories: a shopper was erased, or shoppers are another's now."""
-
 
 class ShopperProcessor:
     """Turns arrivals into states and lists. ``take`` and ``run`` belong to one event loop.
 
-    ``table`` maps a user's key to the bytes of the state; models and deliveries run on a
-    thread each, so that heartbeats never wait for them.
+    ``table`` has the states as they were delivered last. Those of the batch that is served and of
+    the one that is gathered are each a copy, made from the one before it, so that a batch that is
+    dropped leaves nothing behind. Models and deliveries run on a thread each, so that heartbeats
+    never wait for them.
     """
 
     def __init__(
         self,
         settings: Settings,
-        table: MutableMapping[bytes, bytes],
+        table: States,
         recommender: Recommends,
         popularity: Popularity,
         delivery: Delivery,
@@ -84,7 +84,8 @@ class ShopperProcessor:
         self._partitions = partitions
         self._clock = clock
         self._monotonic = monotonic
-        self._pending = Batch()
+        self._pending = Batch()  # is gathered
+        self._in_hand = Batch()  # is served
         self._backlog = Backlog(clock=monotonic)
         self._overrun = False  # the LLM had too little time for the batch before
         self._epoch = 0
@@ -126,26 +127,26 @@ class ShopperProcessor:
         now_ms = int(self._clock() * 1000)
         event = decode_shopper(arrival.topic, arrival.key, arrival.value, now_ms)
         key = arrival.key or b""
-        right = self._partition_of(key)
-        if right != arrival.partition:
-            raise WrongPartition(
-                f"the key belongs to partition {right} by {self._settings.partitioner}; set your "
-                "producer's partitioner, or WEFT_PARTITIONER to what it uses"
-            )
+        if not self._table.holds(arrival.partition, key):  # a shopper who is held was placed before
+            check_partition(key, arrival.partition, self._partitions, self._settings.partitioner)
         due = self._pending.due.get(key)
-        state = due.state if due else loads(self._table.get(key))
+        state = due.state if due else self._newest(arrival.partition, key).copy()
         applied = state.apply(arrival.topic, arrival.offset, event)
         if applied is Applied.AGAIN:
             self.counters.again += 1
         elif applied is Applied.ERASED:
             self.counters.erased += 1
-            self._pending.forgets = True
         elif applied is Applied.NEW:
             self._derived.learn(state, arrival.topic, arrival.offset, event)
-        self._pending.due[key] = Due(arrival.partition, state, event.kind.value)
+        self._pending.due[key] = Due(arrival.partition, state, TOPICS[arrival.topic].word)
 
-    def _partition_of(self, key: bytes) -> int:
-        return partition_of(key, self._partitions, self._settings.partitioner)
+    def _newest(self, partition: int, key: bytes) -> ShopperState:
+        """The shopper's state behind the batches before the one that is gathered: not to change."""
+        if (due := self._in_hand.due.get(key)) is not None:
+            return due.state
+        if (state := self._table.admit(partition, key)) is not None:
+            self._admit(partition, key, state)
+        return self._table.newest(partition, key)
 
     # -- lists out ---------------------------------------------------------------------
 
@@ -157,6 +158,7 @@ class ShopperProcessor:
     async def _insist(self, batch: Batch) -> None:
         """Serves the batch, again and again while the outside is away: no other is begun."""
         epoch, wait, began = self._epoch, _RETRY_FIRST, time.monotonic()
+        self._in_hand = batch
         told: type[RetryLater] | None = None
         while epoch == self._epoch:
             self._began = time.monotonic()
@@ -196,22 +198,19 @@ class ShopperProcessor:
         if len(self._pending.arrivals) < self._settings.batch_size:
             await asyncio.sleep(self._settings.batch_wait)
         batch, self._pending = self._pending, Batch()
-        for key, due in batch.due.items():
-            self._table[key] = due.state.dumps()
         self._room.set()
         return batch
 
     def _from_backlog(self) -> Batch | None:
         if not self._backlog and self._backlog.overflowed:
-            self._backlog.overflowed = False
-            self._fill_backlog()
+            self._backlog.refill(self._table.owed if self._recommender.wants_rerank else {})
         if (first := self._backlog.next()) is None:
             return None
         key, partition = first
-        state = loads(self._table.get(key))
+        state = self._newest(partition, key)
         if not state.rerank_due:
             return Batch(rerank_only=True)
-        return Batch(due={key: Due(partition, state, "rerank")}, rerank_only=True)
+        return Batch(due={key: Due(partition, state.copy(), "rerank")}, rerank_only=True)
 
     async def _serve(self, batch: Batch, epoch: int) -> None:
         # in the order in which they wait: nobody's many events keep the LLM from the others
@@ -219,8 +218,6 @@ class ShopperProcessor:
         asked = {key: batch.due[key] for key in keys if not batch.due[key].state.is_marker}
         lists: dict[bytes, Recommendation] = {}
         loop = asyncio.get_running_loop()
-        if batch.forgets:  # before any list of this batch, after those of the ones before it
-            await loop.run_in_executor(self._models, self._recommender.forget)
         if asked:
             histories = [due.state.history() for due in asked.values()]
             deadline = Deadline.after(self._seconds_for(batch), self._monotonic)
@@ -236,7 +233,7 @@ class ShopperProcessor:
                 lists = self._only_reranked(batch, lists)
             if records := [*batch.dead, *self._records(batch, lists)]:
                 await loop.run_in_executor(self._sender, self._delivery.deliver, records)
-            self._done(batch, lists)
+            self._done(batch, lists, held=epoch == self._epoch)
 
     def _seconds_for(self, batch: Batch) -> float:
         """The deadline; none for the LLM while more comes in than it can order.
@@ -265,7 +262,12 @@ class ShopperProcessor:
         now_ms = int(self._clock() * 1000)
         for key, due in batch.due.items():
             made = lists.get(key)
-            self._flag(key, due, made is not None and made.owed)
+            due.state.rerank_due = made is not None and made.owed
+            if due.state.rerank_due:
+                self._backlog.add(key, due.partition)
+            else:
+                self._backlog.drop(key)
+            due.data = due.state.dumps()
             value = None
             if made is not None:
                 as_of = AsOf(due.partition, due.state.offsets, due.state.newest_ts)
@@ -273,22 +275,15 @@ class ShopperProcessor:
                     made, user_id=key.decode(), trigger=due.trigger, as_of=as_of, ts=now_ms
                 )
             records.append(Record(self._names.of(RECOMMENDATIONS), key, value, due.partition))
-            records.append(Record(self._names.changelog, key, due.state.dumps(), due.partition))
+            records.append(Record(self._names.changelog, key, due.data, due.partition))
         return records
 
-    def _flag(self, key: bytes, due: Due, rerank_due: bool) -> None:
-        """Notes in the state whether a reranked list is still owed."""
-        if due.state.rerank_due != rerank_due:
-            before = due.state.dumps()
-            due.state.rerank_due = rerank_due
-            if self._table.get(key) == before:  # else a newer event is in, and due itself
-                self._table[key] = due.state.dumps()
-        if rerank_due:
-            self._backlog.add(key, due.partition)
-        else:
-            self._backlog.drop(key)
-
-    def _done(self, batch: Batch, lists: dict[bytes, Recommendation]) -> None:
+    def _done(self, batch: Batch, lists: dict[bytes, Recommendation], *, held: bool) -> None:
+        """It is on the broker; not ``held``: the partitions went meanwhile, the table with them."""
+        if held:
+            for key, due in batch.due.items():
+                self._table.put(due.partition, key, due.state, due.data)
+            self._in_hand = Batch()
         self._refusals.delivered(batch.dead)
         for arrival in batch.arrivals:
             arrival.ack()
@@ -303,7 +298,7 @@ class ShopperProcessor:
         ``patience`` seconds, for a delivery under way, so that none comes after the new owner's.
         """
         self._epoch += 1
-        self._pending = Batch()
+        self._pending, self._in_hand = Batch(), Batch()
         self._backlog.clear()
         self._room.set()
         try:
@@ -322,28 +317,22 @@ class ShopperProcessor:
         """
         self._derived.clear()
         self._backlog.clear()
-        self._models.submit(self._recommender.forget)
-        return self._derive(list(self._table.items()), self._epoch)
+        return self._derive(self._epoch)
 
-    async def _derive(self, states: Sequence[tuple[bytes, bytes]], epoch: int) -> None:
-        for start in range(0, len(states), _DERIVED_AT_ONCE):
-            for key, value in states[start : start + _DERIVED_AT_ONCE]:
-                state = loads(value)
-                self._derived.learn_all(state)
-                self._queue_if_due(key, state)
+    async def _derive(self, epoch: int) -> None:
+        while epoch == self._epoch:  # else revoked meanwhile: these shoppers are another's
+            for _ in range(_DERIVED_AT_ONCE):
+                if (admitted := self._table.admit_any()) is None:
+                    self._arrived.set()  # wakes ``run`` for the backlog
+                    return
+                self._admit(*admitted)
             await asyncio.sleep(0)
-            if epoch != self._epoch:  # revoked meanwhile: these shoppers are another's
-                return
-        self._arrived.set()  # wakes ``run`` for the backlog
 
-    def _fill_backlog(self) -> None:
-        for key, value in self._table.items():
-            if b'"d":true' in value:
-                self._queue_if_due(key, loads(value))
-
-    def _queue_if_due(self, key: bytes, state: ShopperState) -> None:
+    def _admit(self, partition: int, key: bytes, state: ShopperState) -> None:
+        """Derives from a state that was read, before an event changes it."""
+        self._derived.learn_all(state)
         if state.rerank_due and self._recommender.wants_rerank:
-            self._backlog.add(key, self._partition_of(key))
+            self._backlog.add(key, partition)
 
     def close(self) -> None:
         """Stops the threads; what they do is finished first."""

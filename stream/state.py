@@ -15,34 +15,35 @@ from enum import StrEnum
 from itertools import chain
 from operator import lt
 from types import NoneType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
 from models.domain import History, Kind, Step
 from models.errors import UnreadableState
 from models.query_memory import FOLLOWED_STEPS, leading_query
-from stream.contracts import EventKind, ShopperEvent
+from stream.contracts import ShopperEvent
 from stream.fields import EXACT
-from stream.topics import SHOPPER_TOPICS
+from stream.topics import RANKS
 
 VERSION: Final = 1
 STEPS_KEPT: Final = 50
 BOUGHT_KEPT: Final = 500
 EVENT_IDS_KEPT: Final = 200
 
-_TOPIC_RANK: Final = {topic: rank for rank, topic in enumerate(SHOPPER_TOPICS)}
 
 #: (ts, topic's rank, offset, kind, item_id, query): a tuple so that it sorts as the promise says.
 Row = tuple[int, int, int, str, str | None, str | None]
 #: (ts, topic's rank, offset, item_id) of a purchase.
 _Bought = tuple[int, int, int, str]
 
-_RANKS: Final = frozenset(_TOPIC_RANK.values())
+_R = TypeVar("_R", bound=tuple[Any, ...])
+
+_KNOWN_RANKS: Final = frozenset(RANKS.values())
 #: A step has an item, or an item and the query that led to it, or is a search.
 _SHAPES: Final = frozenset(
-    {(kind.value, str, query) for kind in (Kind.CLICK, Kind.PURCHASE) for query in (str, NoneType)}
-    | {(Kind.SEARCH.value, NoneType, str)}
+    {(kind.value, str, query) for kind in Kind if kind.of_item for query in (str, NoneType)}
+    | {(kind.value, NoneType, str) for kind in Kind if not kind.of_item}
 )
 
 
@@ -73,20 +74,20 @@ class ShopperState:
         """Takes one event in, at its place by (ts, topic, offset)."""
         if offset <= self.offsets.get(topic, -1):
             return Applied.AGAIN
-        self.offsets[topic] = offset
-        if event.kind is EventKind.ERASURE:
+        self.offsets = {**self.offsets, topic: offset}
+        if event.kind is None:
             return self._erase(event.ts)
         if self.erased_at is not None and event.ts <= self.erased_at:
             return Applied.TOO_OLD
         if event.event_id is not None:
             if event.event_id in self.event_ids:
                 return Applied.AGAIN
-            self.event_ids.append(event.event_id)
-            del self.event_ids[:-EVENT_IDS_KEPT]
-        place = (event.ts, _TOPIC_RANK[topic], offset)
-        _insert(self.rows, (*place, event.kind.value, event.item_id, event.query), STEPS_KEPT)
-        if event.kind is EventKind.PURCHASE and event.item_id is not None:
-            _insert(self.bought, (*place, event.item_id), BOUGHT_KEPT)
+            self.event_ids = [*self.event_ids, event.event_id][-EVENT_IDS_KEPT:]
+        place = (event.ts, RANKS[topic], offset)
+        step = (*place, event.kind.value, event.item_id, event.query)
+        self.rows = _inserted(self.rows, step, STEPS_KEPT)
+        if event.kind is Kind.PURCHASE and event.item_id is not None:
+            self.bought = _inserted(self.bought, (*place, event.item_id), BOUGHT_KEPT)
         return Applied.NEW
 
     def _erase(self, ts: int) -> Applied:
@@ -96,6 +97,15 @@ class ShopperState:
         self.event_ids = []
         self.rerank_due = False
         return Applied.ERASED
+
+    def copy(self) -> ShopperState:
+        """One that can be changed while this one stays as it is: it shares what is in it.
+
+        For ``apply`` makes new lists, and never changes one.
+        """
+        return ShopperState(
+            self.offsets, self.rows, self.bought, self.event_ids, self.rerank_due, self.erased_at
+        )
 
     @property
     def is_marker(self) -> bool:
@@ -116,7 +126,7 @@ class ShopperState:
 
     def led_by(self, topic: str, offset: int, ts: int) -> str | None:
         """The query that led to the step of this record, None without one or without the step."""
-        place = (ts, _TOPIC_RANK[topic], offset)
+        place = (ts, RANKS[topic], offset)
         at = bisect_left(self.rows, place, key=lambda row: row[:3])
         there = at < len(self.rows) and self.rows[at][:3] == place
         return self._leading(at) if there else None
@@ -148,11 +158,12 @@ class ShopperState:
         return orjson.dumps(record)
 
 
-def loads(data: bytes | None) -> ShopperState:
+def loads(data: bytes | None, *, ours: bool = False) -> ShopperState:
     """The state behind ``dumps``' bytes; a new one for None.
 
     Raises ``UnreadableState`` where the bytes are not a state of a version that we know; nothing
-    else, whatever the bytes. A state that comes out is sound: no use of it fails later.
+    else, whatever the bytes. A state that comes out is sound: no use of it fails later. With
+    ``ours`` the bytes were checked before, or written here: of them only the version is looked at.
     """
     if not data:
         return ShopperState()
@@ -168,7 +179,7 @@ def loads(data: bytes | None) -> ShopperState:
                 rerank_due=record.get("d", False),
                 erased_at=record.get("x"),
             )
-            if type(version) is int and _is_sound(state):
+            if type(version) is int and (ours or _is_sound(state)):
                 return state
         if type(version) is not int or version == VERSION:
             raise TypeError
@@ -184,10 +195,10 @@ def loads(data: bytes | None) -> ShopperState:
 
 
 def _is_sound(state: ShopperState) -> bool:
-    """Whether it has the shape that ``apply`` makes. On the path of each event: kept quick."""
+    """Whether it has the shape that ``apply`` makes. Once a shopper after a start: kept quick."""
     return (
         type(state.offsets) is dict
-        and state.offsets.keys() <= _TOPIC_RANK.keys()
+        and state.offsets.keys() <= RANKS.keys()
         and all(map(_is_number, state.offsets.values()))
         and _are_rows(state.rows, 6)
         and _are_rows(state.bought, 4)
@@ -208,7 +219,7 @@ def _are_rows(rows: Sequence[tuple[Any, ...]], width: int) -> bool:
     if set(map(type, chain(ts, ranks, offsets))) != {int}:
         return False
     places = list(zip(ts, ranks, offsets, strict=True))
-    if not (set(ranks) <= _RANKS and all(map(lt, places, places[1:]))):
+    if not (set(ranks) <= _KNOWN_RANKS and all(map(lt, places, places[1:]))):
         return False
     if not all(map(_is_number, (ts[0], ts[-1], min(offsets), max(offsets)))):  # and those between
         return False
@@ -225,10 +236,9 @@ def _is_number(value: object) -> bool:
     return type(value) is int and 0 <= value <= EXACT
 
 
-def _insert(rows: list, row: tuple, keep: int) -> None:  # type: ignore[type-arg]
-    """Puts ``row`` at its place in the sorted ``rows`` and keeps the newest ``keep``."""
-    if not rows or rows[-1][:3] < row[:3]:  # the usual case: newer than all
-        rows.append(row)
-    else:
-        rows.insert(bisect_left(rows, row[:3], key=lambda each: each[:3]), row)
-    del rows[:-keep]
+def _inserted(rows: list[_R], row: _R, keep: int) -> list[_R]:
+    """The newest ``keep`` of the sorted ``rows`` and ``row`` at its place."""
+    place: int = len(rows)
+    if rows and row[:3] < rows[-1][:3]:  # else the usual case: newer than all
+        place = bisect_left(rows, row[:3], key=lambda each: each[:3])
+    return [*rows[:place], row, *rows[place:]][-keep:]

@@ -20,6 +20,8 @@ from typing import Final, Protocol
 from models.errors import BundleInvalid, DamagedWeights, MissingWeights, RetryLater, WeftError
 from stream import bundles
 from stream.control import (
+    BEAT,
+    HEARD_WITHIN,
     ControlReader,
     Report,
     State,
@@ -56,13 +58,14 @@ class Host(Protocol):
 
 
 def first_choices(
-    settings: Settings, control: ControlReader, shelves: Shelves
+    settings: Settings, control: ControlReader, shelves: Shelves, patience: float = HEARD_WITHIN
 ) -> Iterator[Path | None]:
     """What a worker may start with, the best first; None is the zero-shot space.
 
     What served last here comes first, as long as its index is still there: a wish that came
-    meanwhile is then switched to like any other. Raises ``BundleInvalid`` where the setting
-    ``bundle`` names none.
+    meanwhile is then switched to like any other. ``patience`` is how many seconds it listens at
+    most for who else runs. Blocks. Raises ``BundleInvalid`` where the setting ``bundle`` names
+    none, ``IndexUnavailable``.
     """
     if settings.bundle:
         fixed = settings.bundle == bundles.NONE
@@ -72,8 +75,8 @@ def first_choices(
     asked: list[tuple[str, str]] = []
     if (last := shelves.last()) is not None:
         asked.append(last)
-    elif settings.index == "server":
-        asked += _served_by_others(control, wish)
+    elif shelves.shared:
+        asked += _served_by_others(control, wish, patience)
     asked.append((wish.bundle, wish.path))
     for bundle, path in dict.fromkeys(asked):
         if not bundle:
@@ -86,9 +89,15 @@ def first_choices(
     yield None
 
 
-def _served_by_others(control: ControlReader, wish: Wish) -> list[tuple[str, str]]:
-    """While a shared index is being filled, a worker that is new serves what the others do."""
-    serving = [report.serving for report in control.reports.values()]
+def _served_by_others(control: ControlReader, wish: Wish, patience: float) -> list[tuple[str, str]]:
+    """While a shared index is being filled, a worker that is new serves what the others do.
+
+    Reports of workers that were killed may still be there: only those count that are heard now.
+    """
+    if all(report.serving == wish.bundle for report in control.reports.values()):
+        return []
+    _log.info("listening for at most %.0f s for what the other workers serve", patience)
+    serving = [report.serving for report in control.heard(patience).values()]
     if not serving or wish.bundle in serving:
         return []
     return [(max(set(serving), key=serving.count), "")]
@@ -97,7 +106,7 @@ def _served_by_others(control: ControlReader, wish: Wish) -> list[tuple[str, str
 class Switch:
     """Holds what serves and its feed, and brings about what is wished. For one event loop.
 
-    ``fixed``: the settings name what serves, so wishes are only answered.
+    ``beat`` is how many seconds apart it repeats its report while there is no news.
     """
 
     def __init__(
@@ -108,6 +117,7 @@ class Switch:
         shelves: Shelves,
         delivery: Delivery,
         host: Host,
+        beat: float = BEAT,
     ) -> None:
         self._names = TopicNames(settings.topic_prefix, settings.group)
         self._settings = settings
@@ -120,6 +130,10 @@ class Switch:
         self._fixed = bool(settings.bundle)
         self._news = asyncio.Event()
         self._stopped = False
+        self._over = asyncio.Event()
+        self._every = beat
+        self._told: Report | None = None
+        self._telling = asyncio.Lock()  # or a beat could overtake the news
         self._tasks: list[asyncio.Task[None]] = []
         self.filling = host.fill(live.current, heard=True)
 
@@ -130,7 +144,8 @@ class Switch:
         if not self._fixed:
             await asyncio.to_thread(self._shelves.remember, current.bundle, current.path)
         self._news.set()
-        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._run())]
+        jobs = (self._follow(), self._run(), self._beat())
+        self._tasks = [asyncio.create_task(job) for job in jobs]
 
     async def stop(self) -> None:
         """Ends the feeds, and the second index where one was being filled.
@@ -139,6 +154,7 @@ class Switch:
         """
         self._stopped = True
         self._news.set()
+        self._over.set()
         await asyncio.gather(*self._tasks)
         await asyncio.to_thread(self.filling.stop)
         if self.filling.serving is not self._live.current:  # else it is the worker's to close
@@ -272,8 +288,8 @@ class Switch:
         await asyncio.to_thread(first.stop)
         await asyncio.to_thread(before.index.close)
         keep = {serving.bundle, before.bundle}
-        if self._settings.index == "server":  # others may not be that far
-            for report in self._control.reports.values():
+        if self._shelves.shared:  # others may not be that far
+            for report in self._control.running():
                 keep |= {report.serving, report.bundle}
         await asyncio.to_thread(self._shelves.clear_away, keep)
 
@@ -299,16 +315,34 @@ class Switch:
             items=items,
             reason=reason,
         )
+        self._told = report
         record = report_record(self._names.control, report, time.time_ns() // 1_000_000)
         while not await self._send(record) and state is not State.EMBEDDING:
             if self._is_old(wish):  # another report follows
                 return
             await asyncio.sleep(_WAIT)
 
+    async def _beat(self) -> None:
+        """Shows that this worker runs; takes away what those have said that run no more."""
+        while not self._stopped:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), self._every)
+            if self._stopped or self._told is None:
+                continue
+            told = self._told
+            now_ms = time.time_ns() // 1_000_000
+            record = report_record(self._names.control, told, now_ms, beat=True)
+            if self._telling.locked() or not await self._send(record):
+                continue  # what is being told shows as much
+            for worker in self._control.gone():
+                _log.info("the worker %s is gone: its report is taken away", worker)
+                await self._send(farewell_record(self._names.control, worker))
+
     async def _send(self, record: Record) -> bool:
-        try:
-            await asyncio.to_thread(self._delivery.deliver, [record])
-        except WeftError as error:
-            _log.warning("the control topic was not told: %s", error)
-            return False
+        async with self._telling:
+            try:
+                await asyncio.to_thread(self._delivery.deliver, [record])
+            except WeftError as error:
+                _log.warning("the control topic was not told: %s", error)
+                return False
         return True

@@ -1,10 +1,12 @@
-"""The seven topics, and which partition a key belongs to."""
+"""The table of topics: what a record of each is to a shopper's history, and how it is created."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+from models.domain import Kind
 
 PRODUCTS: Final = "products"
 CLICKS: Final = "clicks"
@@ -13,12 +15,6 @@ SEARCHES: Final = "searches"
 ERASURES: Final = "erasures"
 RECOMMENDATIONS: Final = "recommendations"
 DEAD_LETTERS: Final = "dead-letters"
-
-#: What a shopper does; each is partitioned by user_id, alike.
-SHOPPER_TOPICS: Final = (CLICKS, PURCHASES, SEARCHES, ERASURES)
-ALL_TOPICS: Final = (PRODUCTS, *SHOPPER_TOPICS, RECOMMENDATIONS, DEAD_LETTERS)
-#: Kafka may keep only the newest record of each key.
-COMPACTED: Final = frozenset({PRODUCTS, RECOMMENDATIONS})
 
 _DAY_MS: Final = 86_400_000
 _COMPACTION: Final[Mapping[str, str | int]] = {
@@ -36,15 +32,63 @@ _LETTERS: Final[Mapping[str, str | int]] = {
 }
 
 
-def config_of(topic: str) -> Mapping[str, str | int]:
-    """How Weft creates a topic; where it says nothing, the broker's defaults hold."""
-    if topic == DEAD_LETTERS:
-        return _LETTERS
-    return _COMPACTION if topic in COMPACTED else {}
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic.
+
+    ``rank``: of a topic of what shoppers do, else None; records of one ``ts`` are ordered by it.
+    It stands in every shopper's state: it may never change, and a new topic takes the next one.
+    ``kind``: the step that a record becomes; None for a shopper topic that adds none (erasures).
+    ``types``: what a log's file calls such a row in its column ``type``, Weft's own word first.
+    ``config``: how Weft creates it; where it says nothing, the broker's defaults hold.
+    """
+
+    name: str
+    rank: int | None = None
+    kind: Kind | None = None
+    types: tuple[str, ...] = ()
+    config: Mapping[str, str | int] = field(default_factory=dict)
+
+    @property
+    def word(self) -> str:
+        """What a list's ``trigger`` and a log's column ``type`` call its records."""
+        return self.types[0]
 
 
-#: How Weft creates the changelog, and the control topic.
+TABLE: Final = (
+    Topic(PRODUCTS, config=_COMPACTION),
+    Topic(CLICKS, 0, Kind.CLICK, ("click", "fav", "cart")),
+    Topic(PURCHASES, 1, Kind.PURCHASE, ("purchase",)),
+    Topic(SEARCHES, 2, Kind.SEARCH, ("search",)),
+    Topic(ERASURES, 3, None, ("erasure",)),
+    Topic(RECOMMENDATIONS, config=_COMPACTION),
+    Topic(DEAD_LETTERS, config=_LETTERS),
+)
+
+TOPICS: Final = {topic.name: topic for topic in TABLE}
+ALL_TOPICS: Final = tuple(TOPICS)
+#: By name, the rank of each topic of what shoppers do; all are partitioned by user_id, alike.
+RANKS: Final = {topic.name: topic.rank for topic in TABLE if topic.rank is not None}
+SHOPPER_TOPICS: Final = tuple(RANKS)
+#: What Weft reads and can refuse; the others it writes.
+SOURCES: Final = (PRODUCTS, *SHOPPER_TOPICS)
+#: The topic that a row of a log's file goes to, by its ``type``.
+TOPIC_OF_TYPE: Final = {word: topic.name for topic in TABLE for word in topic.types}
+
+
+def topic_of(kind: Kind | None) -> str:
+    """The shopper topic whose records are ``kind``; None: erasures."""
+    return _TOPIC_OF[kind]
+
+
+_TOPIC_OF: Final = {topic.kind: topic.name for topic in TABLE if topic.rank is not None}
+
+
+#: How Weft creates the changelog.
 CHANGELOG_CONFIG: Final = _COMPACTION
+#: How it creates the control topic: each worker repeats its report there, and only closed segments
+#: are compacted, so they are closed by the hour.
+CONTROL_CONFIG: Final[Mapping[str, str | int]] = {**_COMPACTION, "segment.ms": 3_600_000}
 
 
 @dataclass(frozen=True, slots=True)

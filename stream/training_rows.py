@@ -8,22 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from models.domain import Item, Kind
+from models.domain import Item
 from models.errors import InvalidFile
 from models.training.log import Logged
 from models.training.run import Sources
 from stream.columns import Columns
-from stream.contracts import EventKind, decode_product, decode_shopper
 from stream.declaration import EARLIEST
 from stream.files import RowFile
-from stream.publish import event_entries, now_ms, product_entries
-from stream.topics import TopicNames
-
-_KINDS = {
-    EventKind.CLICK: Kind.CLICK,
-    EventKind.PURCHASE: Kind.PURCHASE,
-    EventKind.SEARCH: Kind.SEARCH,
-}
+from stream.rows import event_rows, product_rows
+from stream.topics import TOPICS
 
 
 def sources(
@@ -54,14 +47,12 @@ def sources(
             told = _items(catalog, catalog_columns)
             barred = {item.item_id for item in told if item.category in held_out}
         with RowFile(events, columns=event_columns) as rows:
-            for entry in event_entries(rows, TopicNames()):
-                event = decode_shopper(
-                    entry.record.topic, entry.record.key, entry.record.value, now_ms()
-                )
-                kind = _KINDS.get(event.kind)
-                in_time = until is None or event.ts < until
-                if kind is not None and in_time and event.item_id not in barred:
-                    yield Logged(event.user_id, event.ts, kind, event.item_id, event.query)
+            for row in event_rows(rows):
+                kind, item_id = TOPICS[row.topic].kind, row.fields.get("item_id")
+                in_time = until is None or row.ts < until
+                if kind is not None and in_time and item_id not in barred:
+                    query = row.fields.get("query")
+                    yield Logged(row.fields["user_id"], row.ts, kind, item_id, query)
             done(rows)
 
     if until is not None:
@@ -96,10 +87,8 @@ def _items(
 ) -> Iterator[Item]:
     with RowFile(catalog, columns=columns) as rows:
         # not the time of reading: the same files have the same fingerprint
-        for entry in product_entries(rows, TopicNames(), undated=EARLIEST):
-            decoded = decode_product(entry.record.key, entry.record.value, now_ms())
-            if isinstance(decoded, Item):
-                yield decoded
+        for row in product_rows(rows, undated=EARLIEST):
+            yield Item(**row.fields)
         if done is not None:
             done(rows)
 

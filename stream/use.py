@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Final
 
 from models.bundle import open_bundle
+from models.errors import BrokerUnavailable
 from stream import bundles
 from stream.broker import ensure_topics
-from stream.control import ControlReader, Report, State, Wish, wish_record
+from stream.control import HEARD_WITHIN, ControlReader, Report, State, Wish, wish_record
 from stream.delivery import KafkaDelivery
 from stream.settings import Settings, kafka_config
 from stream.topics import TopicNames
 
-#: Seconds that a worker which was there before may take to answer; then it counts as stopped.
-GRACE: Final = 20.0
+_TIMEOUT: Final = 5.0  # seconds for the broker's answer; then it counts as away
 
 
 @dataclass(slots=True)
 class Answers:
-    """What the workers made of a wish; ``silent`` were there before and gave no answer."""
+    """What the workers made of a wish; ``silent`` ones are not heard: they do not run."""
 
     serving: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
@@ -49,15 +49,22 @@ def checked(settings: Settings, asked: str) -> Wish:
 
 
 class Asking:
-    """A wish on its way. ``say`` hears of each worker's news. Raises ``BrokerUnavailable``."""
+    """A wish on its way. ``say`` hears of each worker's news. Raises ``BrokerUnavailable``.
 
-    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+    A worker that is not heard for ``patience`` seconds counts as one that does not run.
+    """
+
+    def __init__(
+        self, settings: Settings, say: Callable[[str], None], patience: float = HEARD_WITHIN
+    ) -> None:
         ensure_topics(settings)
         self._settings = settings
         self._topic = TopicNames(settings.topic_prefix, settings.group).control
         self._reader = ControlReader(kafka_config(settings), self._topic)
         self._say = say
+        self._patience = patience
         self._told: dict[str, Report] = {}
+        self._heard: dict[str, tuple[Report, float]] = {}  # the last of each worker, and when
         self._wish: Wish | None = None
 
     def ask(self, wish: Wish) -> None:
@@ -73,28 +80,46 @@ class Asking:
 
     def wait(self, timeout: float) -> Answers:
         """The workers' answers, as soon as each has given its last, or after ``timeout`` s."""
-        began = time.monotonic()
+        until = time.monotonic() + timeout
         while True:
-            answers = self._answers(time.monotonic() - began > GRACE)
-            left = began + timeout - time.monotonic()
+            answers = self._answers()
+            if answers.silent:
+                if not self._is_in_touch():
+                    self._heard.clear()  # who cannot be heard is not silent
+                answers = self._answers()
+            left = until - time.monotonic()
             if answers.overtaken or not answers.late or left <= 0:
                 return answers
             self._reader.follow(min(0.5, left))
+
+    def _is_in_touch(self) -> bool:
+        """Whether the broker answers; then all that is on the topic has been read."""
+        try:
+            self._reader.to_the_end(_TIMEOUT)
+        except BrokerUnavailable:
+            return False
+        return True
 
     def close(self) -> None:
         """Releases the connection."""
         self._reader.close()
 
-    def _answers(self, patience_over: bool) -> Answers:
+    def _answers(self) -> Answers:
         answers = Answers()
+        now = time.monotonic()
         wish = self._wish
         assert wish is not None
         newest = self._reader.wish
         if newest is not None and newest.offset > wish.offset:
             answers.overtaken = newest.label
         for worker, report in sorted(self._reader.reports.items()):
+            if self._heard.get(worker, (None, 0.0))[0] is not report:  # also one like the last
+                self._heard[worker] = report, now
+            if now - self._heard[worker][1] > self._patience:
+                answers.silent.append(worker)
+                continue
             if report.wish < wish.offset:
-                (answers.silent if patience_over else answers.late).append(worker)
+                answers.late.append(worker)
                 continue
             if self._told.get(worker) != report:
                 self._told[worker] = report

@@ -10,15 +10,17 @@ import time
 from pathlib import Path
 from typing import Final
 
-from models.errors import WeftError
+from models.errors import RetryLater, WeftError
 from stream.app import ShopperApp
 from stream.assemble import Parts, assemble, load_serving
 from stream.broker import Layout, ensure_topics
 from stream.catalogue import OnIndexed
 from stream.catalogue_feed import CatalogueFeed
-from stream.control import ControlReader
+from stream.control import BEAT, ControlReader, worker_name
 from stream.delivery import KafkaDelivery
 from stream.filling import Filling
+from stream.index_port import IndexHome
+from stream.index_registry import adapter_of
 from stream.intake import KafkaGapReader
 from stream.serving import Serving
 from stream.settings import Settings, kafka_config
@@ -39,8 +41,11 @@ class Worker:
     """Starts, watches and stops the parts. ``start`` raises ``WeftError`` with what is missing.
 
     ``index_folder`` is the embedded index's, by default in the data folder; ``on_indexed``
-    hears which items became retrievable.
+    hears which items became retrievable. ``beat`` is how many seconds apart it shows the others
+    that it runs.
     """
+
+    beat = BEAT
 
     def __init__(
         self,
@@ -56,6 +61,7 @@ class Worker:
         self._failed = asyncio.Event()
         self._ready_at = time.monotonic()
         self._told: str | None = None
+        self._cluster = ""
         self.parts: Parts
         self.switch: Switch
         self.shoppers: ShopperProcessor
@@ -72,20 +78,26 @@ class Worker:
     async def start(self) -> None:
         """Connects and loads; returns when events and products are being read."""
         self._loop = asyncio.get_running_loop()
+        adapter = adapter_of(self.settings)
         try:
             layout = await asyncio.to_thread(ensure_topics, self.settings)
             names = TopicNames(self.settings.topic_prefix, self.settings.group)
-            control = ControlReader(kafka_config(self.settings), names.control)
+            me = worker_name(self.settings.data_dir)
+            control = ControlReader(kafka_config(self.settings), names.control, me)
             self._stack.callback(control.close)
             await asyncio.to_thread(control.to_the_end)
-            shelves = Shelves(self.settings, self._index_folder)
+            self._cluster = layout.cluster
+            home = IndexHome(self.settings, self._index_folder, layout.cluster)
+            shelves = Shelves(home, adapter)
             self.parts = await asyncio.to_thread(self._assembled, control, shelves)
             self._stack.callback(self.parts.close)
             self._delivery = KafkaDelivery(kafka_config(self.settings), self.settings.partitioner)
             self._stack.callback(self._delivery.close)
             reports = KafkaDelivery(kafka_config(self.settings), self.settings.partitioner, 3000)
             self._stack.callback(reports.close)
-            self.switch = Switch(self.settings, self.parts.live, control, shelves, reports, self)
+            self.switch = Switch(
+                self.settings, self.parts.live, control, shelves, reports, self, self.beat
+            )
             self._stack.push_async_callback(self.switch.stop)
             await self.switch.start()
             await self._start_shoppers(self._delivery, layout)
@@ -98,7 +110,7 @@ class Worker:
         parts = self.parts
         return load_serving(
             self.settings, parts.encoder, parts.popularity, _log.info, self._index_folder, bundle,
-            memory=parts.memory,
+            memory=parts.memory, cluster=self._cluster,
         )  # fmt: skip
 
     def fill(self, serving: Serving, *, heard: bool) -> Filling:
@@ -119,7 +131,9 @@ class Worker:
         """The parts with the first bundle that can be served; else the zero-shot space."""
         for bundle in first_choices(self.settings, control, shelves):
             try:
-                return assemble(self.settings, _log.info, self._index_folder, bundle)
+                return assemble(
+                    self.settings, _log.info, self._index_folder, bundle, cluster=self._cluster
+                )
             except UNUSABLE as error:
                 if bundle is None or self.settings.bundle:
                     raise
@@ -160,6 +174,9 @@ class Worker:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._failed.wait(), 0.5)
+            # What failed may be what serves no more, and then the check finds nothing: were it not
+            # forgotten, this loop would never wait again. What fails meanwhile sets it anew.
+            self._failed.clear()
             self.check()
 
     def check(self) -> None:
@@ -231,10 +248,18 @@ async def _serve(worker: Worker, started: float) -> None:
     await worker.start()
     await worker.ready()
     _log.info(
-        "ready in %.1f s: %s, %d items, LLM %s",
+        "ready in %.1f s: %s, %s, LLM %s",
         time.monotonic() - started,
         worker.parts.live.current.label,
-        worker.parts.index.count(),
+        await _stock(worker),
         "asked" if worker.parts.live.wants_rerank else "not asked",
     )
     await worker.wait()
+
+
+async def _stock(worker: Worker) -> str:
+    """What the index holds, in words: it may be away just now, which ends no worker."""
+    try:
+        return f"{await asyncio.to_thread(worker.parts.index.count)} items"
+    except RetryLater:
+        return "the index is away"

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from models.domain import Item, Kind
 from models.ports import FloatArray
@@ -40,11 +38,3 @@ def _encode(texts: list[str]) -> FloatArray:
     return np.stack([np.random.default_rng(len(text)).normal(size=8) for text in texts]).astype(
         np.float32
     )
-
-
-def table(log: TrainingLog, dim: int = 16) -> Tensor:
-    """Unit rows (1 + n + q, dim), row 0 zero."""
-    torch.manual_seed(1)
-    rows = torch.randn(len(log.titles), dim)
-    rows[0] = 0
-    return torch.nn.functional.normalize(rows, dim=1)

@@ -16,12 +16,11 @@ from typing import Final
 
 import orjson
 
-from models.domain import Recommendation
+from models.domain import Kind, Recommendation
 from models.errors import BadMessage, InvalidFile, InvalidSettings, UnreadableState
 from stream.columns import EVENTS, PRODUCTS, Columns
 from stream.contracts import (
     AsOf,
-    EventKind,
     ShopperEvent,
     decode_product,
     decode_recommendation,
@@ -75,12 +74,12 @@ def codec(dice: Random) -> bool:
 
 def _states() -> tuple[bytes, ...]:
     full, erased = ShopperState(), ShopperState()
-    for n, kind in enumerate((EventKind.CLICK, EventKind.PURCHASE, EventKind.SEARCH)):
-        item, query = (None, "hat") if kind is EventKind.SEARCH else (f"i{n}", None)
+    for n, kind in enumerate((Kind.CLICK, Kind.PURCHASE, Kind.SEARCH)):
+        item, query = (None, "hat") if kind is Kind.SEARCH else (f"i{n}", None)
         for state in (full, erased):
             event = ShopperEvent(kind, "u", NOW + n, item, query, event_id=f"e{n}")
             state.apply(SHOPPER_TOPICS[n], n, event)
-    erased.apply("erasures", 7, ShopperEvent(EventKind.ERASURE, "u", NOW + 9))
+    erased.apply("erasures", 7, ShopperEvent(None, "u", NOW + 9))
     full.rerank_due = True
     return full.dumps(), erased.dumps(), ShopperState().dumps()
 
@@ -108,12 +107,12 @@ def use(read: ShopperState) -> None:
         list(read.led())
         as_of = AsOf(0, read.offsets, read.newest_ts)
         encode_recommendation(_EMPTY, user_id="u", trigger="click", as_of=as_of, ts=NOW)
-        for kind, topic in zip(EventKind, SHOPPER_TOPICS, strict=True):
+        for kind, topic in zip([*Kind, None], SHOPPER_TOPICS, strict=True):
             offset = read.offsets.get(topic, -1) + 1
             if offset > EXACT:  # as far as any broker counts
                 continue
-            item = None if kind in (EventKind.SEARCH, EventKind.ERASURE) else "i"
-            query = "hat" if kind is EventKind.SEARCH else None
+            item = None if kind in (Kind.SEARCH, None) else "i"
+            query = "hat" if kind is Kind.SEARCH else None
             event = ShopperEvent(kind, "u", NOW + again, item, query, event_id=f"f{again}")
             read.apply(topic, offset, event)
             read.led_by(topic, offset, event.ts)

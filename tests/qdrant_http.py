@@ -1,6 +1,7 @@
 """A Qdrant server over real HTTP and TLS, as small as a test needs: the client's local mode behind.
 
-It checks the API key, can be told to fail or to be slow, and keeps the size of what it was sent.
+It checks the API key, can be told to fail or to be slow, and keeps the size of what it was sent and
+which fields of which collections were to be indexed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from qdrant_client import QdrantClient, models
 
 @dataclass
 class FakeQdrant:
-    """What the server knows, and how it shall behave. ``failures`` are its next answers' codes.
+    """What the server knows, and how it shall behave. ``failures`` are its next answers' codes
+    (200: as if nothing were).
 
     ``spoils`` is what becomes of good answers: "cut" (the connection ends in the middle of one),
     "drop" (it ends before), "page" (a proxy's page of HTML comes in its place).
@@ -35,6 +37,7 @@ class FakeQdrant:
     words: str = "told to fail"
     sizes: list[int] = field(default_factory=list)
     waited: list[bool] = field(default_factory=list)
+    indexed: list[tuple[str, str]] = field(default_factory=list)
     url: str = ""
 
     def __post_init__(self) -> None:
@@ -72,6 +75,7 @@ class FakeQdrant:
                 assert wanted.vectors is not None
                 return local.create_collection(name, wanted.vectors, metadata=wanted.metadata)
             case "PUT", "index":
+                self.indexed.append((name, fields["field_name"]))
                 return local.create_payload_index(name, **fields)
             case "PUT", "points":
                 return local.upsert(name, models.PointsList.model_validate(fields).points)
@@ -103,9 +107,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fake.api_key and self.headers.get("api-key") != self.fake.api_key:
             # Qdrant's own words, and what no server should do: repeat the key
             self._send(401, f"Must provide an API key, not {self.headers.get('api-key')}".encode())
-        elif self.fake.failures:
+        elif self.fake.failures and (status := self.fake.failures.pop(0)) != 200:
             words = {"status": {"error": self.fake.words}, "time": 0.0}
-            self._send(self.fake.failures.pop(0), orjson.dumps(words))
+            self._send(status, orjson.dumps(words))
         else:
             url = urlsplit(self.path)
             result = self.fake.answer(self.command, url.path, url.query, body)

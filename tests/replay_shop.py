@@ -15,6 +15,7 @@ from models.fake import HashEncoder, MemoryIndex
 from models.popularity import Popularity
 from models.query_memory import QueryMemory
 from models.recommender import Recommender
+from models.rules import Rules
 from models.training.log import Logged, TrainingLog
 from models.training.log_writing import prepare
 from models.zero_shot import ZeroShotSpace
@@ -22,7 +23,7 @@ from stream import settings as weft_settings
 from stream.assemble import Parts
 from stream.contracts import decode_product, decode_shopper, encode_row
 from stream.delivery import Record
-from stream.publish import TOPIC_OF_TYPE, Entry
+from stream.publish import Entry
 from stream.replay import protocols
 from stream.replay.answers import KEPT, Answers
 from stream.replay.driver import Driver, Plan
@@ -32,7 +33,7 @@ from stream.replay.spool import Spool, spooled
 from stream.replay.stage import InProcess
 from stream.replay.store import Store
 from stream.serving import Live, Serving
-from stream.topics import PRODUCTS
+from stream.topics import PRODUCTS, TOPIC_OF_TYPE
 
 DAY = 86_400_000
 START = 1_600_000_000_000 // DAY * DAY
@@ -69,35 +70,36 @@ class ReplayShop:
             what = "query" if kind == "search" else "item_id"
             row = {"user_id": user, what: item, "ts": int(START + day * DAY)}
             topic = TOPIC_OF_TYPE[kind]
-            key, value = encode_row(topic, row, NOW)
+            _, key, value = encode_row(topic, row, NOW)
             yield Entry(row["ts"], Record(topic, key, value))
 
     def _products(self) -> Iterable[Entry]:
         for item_id, title, *day in self.items:
             ts = START + day[0] * DAY if day else UNDATED
-            key, value = encode_row(PRODUCTS, {"item_id": item_id, "title": title, "ts": ts}, NOW)
+            row = {"item_id": item_id, "title": title, "ts": ts}
+            _, key, value = encode_row(PRODUCTS, row, NOW)
             yield Entry(ts, Record(PRODUCTS, key, value))
 
     def play(
         self, asked: Asked, work: Path, *, batch: int = 256, list_size: int = KEPT,
-        stop_at: int | None = None, show_bought: bool = False, sampled: int = 0,
+        stop_at: int | None = None, bought: str = "hide", sampled: int = 0,
     ) -> Answers:  # fmt: skip
         """One pass; with ``stop_at`` it is cut off when so many checkpoints were made.
 
         With ``sampled`` so many of the shoppers who are asked take part, the others are overlooked.
         """
-        return asyncio.run(self._play(asked, work, batch, list_size, stop_at, show_bought, sampled))
+        return asyncio.run(self._play(asked, work, batch, list_size, stop_at, bought, sampled))
 
     async def _play(
         self, asked: Asked, work: Path, batch: int, list_size: int, stop_at: int | None,
-        show_bought: bool, sampled: int,
+        bought: str, sampled: int,
     ) -> Answers:  # fmt: skip
         settings = weft_settings.load({}, data_dir=work, list_size=list_size, partitions=1)
         popularity, index = Popularity(7), MemoryIndex()
         self.memory = QueryMemory(self.encoder)
         recommender = Recommender(
             index, ZeroShotSpace(self.encoder), popularity, None, 0.0, list_size, list_size,
-            self.memory, show_bought=show_bought,
+            self.memory, rules=Rules(bought=bought),
         )  # fmt: skip
         serving = Serving("", "fake", None, ZeroShotSpace(self.encoder), index, recommender, 0.0)  # type: ignore[arg-type]
         parts = Parts(self.encoder, popularity, Live(serving), self.memory)  # type: ignore[arg-type]

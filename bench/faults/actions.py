@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from stream.contracts import EventKind
+from models.domain import Kind
 
 ITEMS: Final = 500
 WORDS: Final = (
@@ -23,14 +23,14 @@ WORDS: Final = (
 T0: Final = 1_700_000_000_000
 _MINUTE: Final = 60_000
 _MOST: Final = 45  # events a shopper, so that the 50 newest steps show every one of them
-_KINDS: Final = {"click": EventKind.CLICK, "purchase": EventKind.PURCHASE}
+_KINDS: Final = {"click": Kind.CLICK, "purchase": Kind.PURCHASE}
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
     """One event of a shopper, before it has a place in a topic; ``ts`` in epoch ms."""
 
-    kind: EventKind
+    kind: Kind | None  # None: an erasure
     user_id: str
     ts: int
     item_id: str | None = None
@@ -44,7 +44,7 @@ class Shop:
 
     name: str
     items: list[tuple[str, str]]
-    rows: list[list[tuple[EventKind, int, str]]]  # a shopper each: kind, ts, item_id
+    rows: list[list[tuple[Kind, int, str]]]  # a shopper each: kind, ts, item_id
 
 
 def invented() -> Shop:
@@ -60,11 +60,11 @@ def of_log(folder: Path) -> Shop:
 
     Rows of a shopper beyond 45 are left out; only items that somebody chose are kept.
     """
-    by_user: dict[str, list[tuple[EventKind, int, str]]] = {}
+    by_user: dict[str, list[tuple[Kind, int, str]]] = {}
     with gzip.open(folder / "events.jsonl.gz", "rt") as lines:
         for line in lines:
             row = json.loads(line)
-            kind = _KINDS.get(row["type"], EventKind.CLICK)
+            kind = _KINDS.get(row["type"], Kind.CLICK)
             rows = by_user.setdefault(row["user_id"], [])
             if len(rows) < _MOST:
                 rows.append((kind, row["ts"], row["item_id"]))
@@ -109,8 +109,8 @@ def _shoppers(shop: Shop, rng: random.Random) -> Iterator[list[Action]]:
 
 def _invented(user: str, number: int, rng: random.Random) -> Action:
     ts = T0 + number * _MINUTE + rng.randrange(20 * _MINUTE)
-    kind = rng.choices((EventKind.CLICK, EventKind.PURCHASE, EventKind.SEARCH), (8, 1, 1))[0]
-    if kind is EventKind.SEARCH:
+    kind = rng.choices((Kind.CLICK, Kind.PURCHASE, Kind.SEARCH), (8, 1, 1))[0]
+    if kind is Kind.SEARCH:
         return Action(kind, user, ts, query=" ".join(rng.sample(WORDS, 2)))
     return Action(kind, user, ts, f"i{rng.randrange(ITEMS)}")
 
@@ -123,7 +123,7 @@ def _disturbed(plain: list[Action], number: int, rng: random.Random) -> list[Act
             other = min(len(found) - 1, place + rng.randint(1, 5))
             found[place], found[other] = found[other], found[place]
     if number % 50 == 49:  # its events have no ids: which of two counts would hang on their order
-        erasure = Action(EventKind.ERASURE, found[0].user_id, rng.choice(found).ts)
+        erasure = Action(None, found[0].user_id, rng.choice(found).ts)
         found.insert(rng.randint(0, len(found)), erasure)
         return found
     for place, action in enumerate(found):

@@ -11,6 +11,7 @@ from stream.contracts import ShopperEvent
 from stream.delivery import KafkaDelivery
 from stream.intake import OffsetWatch, Partition, Verdict
 from stream.shoppers import ShopperProcessor
+from stream.stalls import StallWatch
 from stream.state import Applied, ShopperState
 from stream.transport import MendedConsumer
 
@@ -31,18 +32,25 @@ def offset_not_stored() -> None:
     apply = ShopperState.apply
 
     def forgetful(self: ShopperState, topic: str, offset: int, event: ShopperEvent) -> Applied:
-        self.offsets.pop(topic, None)
+        self.offsets = {name: last for name, last in self.offsets.items() if name != topic}
         return apply(self, topic, offset, event)
 
     ShopperState.apply = forgetful  # type: ignore[method-assign]
 
 
 def unmended_drain() -> None:
-    """Faust's own drain, which drops messages around a rebalance, and nobody watching offsets."""
+    """Faust's own drain, which drops messages around a rebalance, and nobody watching offsets.
+
+    Nor the partitions' ends: that alone would bring the dropped ones back.
+    """
 
     def trusting(_self: OffsetWatch, _partition: Partition, _offset: int) -> Verdict:
         return Verdict.TAKE
 
+    async def blind(_self: StallWatch) -> None:
+        """Sees no partition that stands still."""
+
+    StallWatch.look = blind  # type: ignore[method-assign,assignment]
     MendedConsumer._drain_messages = driver.Consumer._drain_messages  # type: ignore[method-assign]
     OffsetWatch.see = trusting  # type: ignore[method-assign,assignment]
 

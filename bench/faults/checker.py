@@ -18,6 +18,7 @@ from bench.faults.actions import Action
 from models.errors import WeftError
 from stream.contracts import PublishedList, decode_recommendation
 
+#: In the order of their ranks; written out, since the checker works by itself.
 TOPICS: Final = ("clicks", "purchases", "searches", "erasures")
 
 #: Where a step stands in a shopper's sequence: (ts, the topic's rank, offset).
@@ -181,7 +182,7 @@ def _check_state(verdict: Verdict, key: bytes, shopper: Shopper, states: Kept) -
 
 
 def _is_exact(state: State, shopper: Shopper, steps: Mapping[Place, Action]) -> bool:
-    rows = [(*place, a.kind.value, a.item_id, a.query) for place, a in sorted(steps.items())]
+    rows = [(*p, a.kind and a.kind.value, a.item_id, a.query) for p, a in sorted(steps.items())]
     bought = [(*row[:3], row[4]) for row in rows if row[3] == "purchase"]
     return (
         state.rows == rows

@@ -65,6 +65,7 @@ def figures(
         "drain_s": round(injector.drain_s, 1),
         "workers_ended_by_themselves": sum(worker.ended_itself for worker in everyone),
         "rewinds": _last_sums(told, "rewinds"),
+        "stalls": _last_sums(told, "stalls"),
         "again": _last_sums(told, "again"),
         "cores": os.cpu_count(),
         "examples": examples,
@@ -101,6 +102,7 @@ def table(found: dict[str, Any]) -> str:
         ("drained after the last record, s", f["drain_s"] if f["drained"] else "NEVER"),
         ("workers that ended by themselves", f["workers_ended_by_themselves"]),
         ("records that the intake went back for", f["rewinds"]),
+        ("  behind which no other had come", f["stalls"]),
         ("records that came again and changed nothing", f["again"]),
     ]
     lines = [f"  {name:<52} {value!s:>14}" for name, value in rows]

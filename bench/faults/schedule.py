@@ -14,8 +14,10 @@ import orjson
 
 from bench.faults.actions import Action, Shop, actions
 from bench.faults.kill_points import KillPoint
-from stream.contracts import MAX_BYTES, TOPIC_OF, EventKind
+from models.domain import Kind
+from stream.contracts import MAX_BYTES
 from stream.partition import partition_of
+from stream.topics import topic_of
 
 PARTITIONS: Final = 4
 PARTITIONER: Final = "murmur2_random"
@@ -29,7 +31,7 @@ _SCALE: Final = {
     "bundles": (2, 8),
 }
 _BAD: Final = (10_000, 100_000)
-_SHOPPERS_DO: Final = (EventKind.CLICK, EventKind.PURCHASE, EventKind.SEARCH)
+_SHOPPERS_DO: Final = (Kind.CLICK, Kind.PURCHASE, Kind.SEARCH)
 
 
 class FaultKind(StrEnum):
@@ -183,7 +185,7 @@ def records(shop: Shop, planned: Sizes, seed: int) -> Iterator[Sent]:
     return heapq.merge(
         (_good(number / planned.rate, action) for number, action in enumerate(good)),
         (_bad(at, rng.choice(_SHOPPERS_DO), rng) for at in anywhere),
-        (_bad(at, EventKind.CLICK, rng) for at in within),
+        (_bad(at, Kind.CLICK, rng) for at in within),
         key=lambda record: record.at,
     )
 
@@ -192,10 +194,10 @@ def _good(at: float, action: Action) -> Sent:
     fields = {"user_id": action.user_id, "ts": action.ts, "item_id": action.item_id}
     fields |= {"query": action.query, "event_id": action.event_id}
     value = orjson.dumps({name: value for name, value in fields.items() if value is not None})
-    return Sent(at, TOPIC_OF[action.kind], action.user_id.encode(), value, action)
+    return Sent(at, topic_of(action.kind), action.user_id.encode(), value, action)
 
 
-def _bad(at: float, kind: EventKind, rng: random.Random) -> Sent:
+def _bad(at: float, kind: Kind, rng: random.Random) -> Sent:
     """A record that must become a dead letter, of any of the ways to be wrong."""
     key = f"bad{rng.randrange(1000)}".encode()
     good = {"user_id": key.decode(), "ts": 1_700_000_000_000, "item_id": "i1", "query": "linen"}
@@ -216,4 +218,4 @@ def _bad(at: float, kind: EventKind, rng: random.Random) -> Sent:
         case _:
             value = orjson.dumps(good)
             partition = (partition_of(key, PARTITIONS, PARTITIONER) + 1) % PARTITIONS
-    return Sent(at, TOPIC_OF[kind], key, value, None, partition)
+    return Sent(at, topic_of(kind), key, value, None, partition)

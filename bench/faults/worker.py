@@ -82,7 +82,7 @@ def serving(folder: Path, popularity: Popularity, bundle: str) -> Serving:
     index.upsert(items, list(encoder.encode([item.text for item in items])))
     space = ZeroShotSpace(encoder)
     made = Recommender(index, space, popularity, None, 0.0, 10, 20)
-    return Serving(bundle, space.label, None, space, index, made, 0.0)  # type: ignore[arg-type]
+    return Serving(bundle, space.label, None, space, index, made, 0.0)
 
 
 def wished(folder: Path) -> str:
@@ -123,7 +123,13 @@ async def tell(app: ShopperApp, processor: ShopperProcessor, told: Told) -> None
         if time.monotonic() > counted + 1.0:
             counted = time.monotonic()
             counters = processor.counters
-            told("counters", rewinds=counters.rewinds, again=counters.again, lost=counters.lost)
+            told(
+                "counters",
+                rewinds=counters.rewinds,
+                stalls=counters.stalls,
+                again=counters.again,
+                lost=counters.lost,
+            )
         await asyncio.sleep(0.02)
 
 

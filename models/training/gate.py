@@ -16,25 +16,21 @@ from torch import Tensor
 
 from models.evaluation import Interval, Values, bootstrap, paired_difference
 from models.fusion import blend
-from models.listwise import LETTERS
 from models.mixup import CLASSES, MixUp
 from models.ports import FloatArray
 from models.sequence import Member
-from models.training.log import TrainingLog
-from models.training.negatives import Places
+from models.training.log import Places, TrainingLog
 from models.training.questions import Questions, gains, hits, ranks
 from models.training.space import Titles, evaluate
 from models.training.trends import popular_before
 
-#: Weights of the reader that are tried, and shares of the title.
+#: Weights of the LLM that are tried, and shares of the title.
 WEIGHTS: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 #: What the most popular item may gain on its cosine.
 TRENDS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 SHARES: Final = (0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
-#: Candidates that serving has reranked; validation reranks as many. An LLM that reads each of them
-#: gets fewer: a listwise one has them in one prompt, a letter each.
-CANDIDATES: Final = 50
-READ_CANDIDATES: Final = len(LETTERS)
+#: Candidates that serving has reranked; validation reranks as many.
+CANDIDATES: Final = 20
 
 #: Of a question, by its number: its candidates' rows (c,) to the reranker's scores (c,).
 Score = Callable[[int, Places], FloatArray]
@@ -99,28 +95,6 @@ def choose_weight(questions: Questions, measured: Mapping[float, Values], seed: 
     )
 
 
-def read_ranks(
-    log: TrainingLog,
-    questions: Questions,
-    retrieved: Tensor,
-    read: Tensor,
-    items: Tensor,
-    weights: Iterable[float] = WEIGHTS,
-    *,
-    trend: float = 0.0,
-) -> dict[float, Values]:
-    """Ranks (q,) at each weight of a reader beside the retriever, and at 0.
-
-    ``retrieved`` and ``read`` (q, d) are both models' vectors, ``items`` (1 + n, d). What is
-    popular gains ``trend`` at every weight, as in serving.
-    """
-    popular = popular_before(log, questions) if trend else None
-    return {
-        weight: ranks(log, questions, fused(retrieved, read, weight), items, popular, trend)
-        for weight in dict.fromkeys((0.0, *weights))
-    }
-
-
 def scored_ranks(
     log: TrainingLog,
     questions: Questions,
@@ -131,10 +105,12 @@ def scored_ranks(
     *,
     trend: float = 0.0,
 ) -> dict[float, Values]:
-    """The same of a reranker that changes ranks among the retriever's first candidates only.
+    """Ranks (q,) at each weight of a reranker beside the retriever, and at 0.
 
-    ``score`` is asked only where the right item is among these: elsewhere it changes nothing that
-    is measured.
+    ``retrieved`` (q, d) are the retriever's vectors, ``items`` (1 + n, d). What is popular gains
+    ``trend`` at every weight, as in serving. Ranks change among the retriever's first candidates
+    only; ``score`` is asked only where the right item is among these: elsewhere it changes nothing
+    that is measured.
     """
     popular = popular_before(log, questions) if trend else None
     alone = ranks(log, questions, retrieved, items, popular, trend)
@@ -167,11 +143,6 @@ def _first(
     had = had[(had <= log.items) & (had != questions.targets[place])]
     scores[0] = -torch.inf
     scores[torch.from_numpy(had)] = -torch.inf
-    found = scores.topk(min(READ_CANDIDATES, len(scores)))
+    found = scores.topk(min(CANDIDATES, len(scores)))
     real = torch.isfinite(found.values)
     return found.indices[real].numpy(), found.values[real].float().numpy()
-
-
-def fused(retrieved: Tensor, read: Tensor, weight: float) -> Tensor:
-    """(q, d): its product with an item is (1 - weight) and ``weight`` of both models' cosines."""
-    return torch.lerp(retrieved, read, weight)

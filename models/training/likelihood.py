@@ -27,29 +27,14 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from models import prompt, weights
 from models.errors import InvalidFile
 from models.llm_tokens import Tokenizer
-from models.manifest import UNTUNED
 from models.prompt import Taught, Tokenize
 from models.training import llm_body, peft_methods
 from models.training.checkpoint import keep, kept
 from models.training.llm_run import LlmConfig, LlmRun
-from models.training.log import TrainingLog
+from models.training.log import Places, TrainingLog
 from models.training.peft_methods import Tuning
 from models.training.progress import Progress
-from models.training.reader_windows import Histories, Places, Windows, batches, padded, parts
-
-
-@dataclass(frozen=True, slots=True)
-class LikelihoodConfig(LlmConfig):
-    """How to train the likelihood reranker. All of the LLM's layers: its output layer reads them.
-
-    ``windows``: the newest so many of each shopper (0: all, so that each event is learnt once).
-    """
-
-    windows: int = 0
-
-    def __post_init__(self) -> None:
-        """Raises ``InvalidSettings``."""
-        peft_methods.check_merged(self.method, "likelihood")
+from models.training.reader_windows import Histories, Windows, batches, padded, parts
 
 
 @dataclass(slots=True)
@@ -59,34 +44,10 @@ class TrainedLikelihood:
     model: Any
     rows: Tensor
     tuning: Tuning
-    llm_folder: Path
-
-    def told(self) -> dict[str, Any]:
-        """What a manifest says of it, beside the LLM's own sum."""
-        return {
-            "llm": self.llm_folder.name,
-            "method": self.tuning.method,
-            "rank": self.tuning.rank,
-            "layers": 0,
-        }
 
     def save(self, folder: Path, dtype: torch.dtype | None = torch.bfloat16) -> None:
-        """The adapter, as ``dtype``; there is no head, the output layer is the LLM's own."""
+        """The adapter, as ``dtype``; the output layer is the LLM's own."""
         peft_methods.save(self.model, self.tuning, folder, dtype)
-
-
-@dataclass(frozen=True, slots=True)
-class Untuned:
-    """The LLM as it is: nothing to learn, and nothing to write."""
-
-    llm_folder: Path
-
-    def told(self) -> dict[str, Any]:
-        """What a manifest says of it, beside the LLM's own sum."""
-        return {"llm": self.llm_folder.name, "method": UNTUNED, "layers": 0}
-
-    def save(self, folder: Path) -> None:
-        """Its weights are the LLM's, which a bundle does not carry."""
 
 
 class TitlePrompts:
@@ -109,7 +70,7 @@ def train_likelihood(
     log: TrainingLog,
     ends: Places,
     llm_folder: Path,
-    config: LikelihoodConfig,
+    config: LlmConfig,
     work: Path,
     progress: Progress,
 ) -> TrainedLikelihood:
@@ -133,7 +94,7 @@ def train_likelihood(
     return reranker
 
 
-def untrained(llm_folder: Path, config: LikelihoodConfig) -> TrainedLikelihood:
+def untrained(llm_folder: Path, config: LlmConfig) -> TrainedLikelihood:
     """The reranker as training begins. Raises ``InvalidSettings`` or ``MissingWeights``."""
     peft_methods.check(config.method)
     device = llm_body.device_of(config.device)
@@ -141,7 +102,7 @@ def untrained(llm_folder: Path, config: LikelihoodConfig) -> TrainedLikelihood:
     base = llm_body.body(llm_folder, device, four_bits=config.method == "qlora")
     rows = llm_body.output_rows(base, llm_folder).to(device)
     model = peft_methods.apply(base, config.tuning)
-    return TrainedLikelihood(model, rows, config.tuning, llm_folder)
+    return TrainedLikelihood(model, rows, config.tuning)
 
 
 class _Run(LlmRun):
@@ -152,7 +113,7 @@ class _Run(LlmRun):
         reranker: TrainedLikelihood,
         prompts: TitlePrompts,
         windows: Windows,
-        config: LikelihoodConfig,
+        config: LlmConfig,
         progress: Progress,
     ) -> None:
         self.reranker, self.prompts, self.windows = reranker, prompts, windows
@@ -175,10 +136,6 @@ class _Run(LlmRun):
             count += sum(len(text.titles) for text in texts)
         return found / count, int(self.windows.sizes[which].sum())
 
-    def validated(self) -> float | None:
-        """Validation asks what is served, when it is merged (llm_stage.py)."""
-        return None
-
 
 def title_loss(reranker: TrainedLikelihood, texts: list[Taught]) -> Tensor:
     """Minus the log p of all titles' tokens, each by what stands before it, in natural units."""
@@ -192,7 +149,7 @@ def title_loss(reranker: TrainedLikelihood, texts: list[Taught]) -> Tensor:
     return F.cross_entropy(logits.float(), targets.to(logits.device), reduction="sum")
 
 
-def _cut(prompts: TitlePrompts, ends: Places, config: LikelihoodConfig) -> Windows:
+def _cut(prompts: TitlePrompts, ends: Places, config: LlmConfig) -> Windows:
     """Windows of the shoppers' training events, until ``max_tokens``, as serving would read them.
 
     From the newest event back, so that each event's title is foretold once.
@@ -208,21 +165,21 @@ def _cut(prompts: TitlePrompts, ends: Places, config: LikelihoodConfig) -> Windo
     return Windows.of(found)
 
 
-def _spans(log: TrainingLog, ends: Places, config: LikelihoodConfig) -> Iterator[tuple[int, int]]:
+def _spans(log: TrainingLog, ends: Places, config: LlmConfig) -> Iterator[tuple[int, int]]:
     """(start, stop): as many events as are read, and the one that followed; drawn by the seed."""
     drawn = np.random.default_rng(config.seed).permutation(log.shoppers)
     for shopper in (drawn[: config.max_shoppers] if config.max_shoppers else drawn).tolist():
-        first, stop, made = int(log.offsets[shopper]), int(ends[shopper]) - 1, 0
-        while stop > first and (not config.windows or made < config.windows):
+        first, stop = int(log.offsets[shopper]), int(ends[shopper]) - 1
+        while stop > first:
             if not 0 < int(log.rows[stop]) <= log.items:  # a search is not foretold
                 stop -= 1
                 continue
             start = max(first, stop - prompt.STEPS)
             yield start, stop
-            stop, made = start, made + 1
+            stop = start
 
 
-def _mark(log: TrainingLog, windows: Windows, llm: Path, config: LikelihoodConfig) -> str:
+def _mark(log: TrainingLog, windows: Windows, llm: Path, config: LlmConfig) -> str:
     """What a checkpoint must have been made of for a training to go on from it."""
     told = config.deciding(), log.summary.fingerprint, weights.fingerprint(llm)
     digest = hashlib.sha256(repr(told).encode())

@@ -1,4 +1,4 @@
-"""A causal LLM without its output layer, ready to be tuned, and the head that reads its states.
+"""A causal LLM without its output layer, ready to be tuned, and that layer by itself.
 
 Where the CPU multiplies bf16 in hardware, the weights are bf16 (four times quicker here), and the
 parameters that train have copies in 32 bits that the optimiser moves: ``Masters``. No autocast is
@@ -7,35 +7,18 @@ needed, which would turn each adapter's input to 32 bits and back.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from models.errors import InvalidSettings, MissingWeights
-
-_log = logging.getLogger("weft.training")
+from models.errors import MissingWeights
 
 #: Kinds of LLM whose attention is plain: causal over all, no window, no cap, no sinks.
 _PLAIN: Final = ("llama",)
 _ATTENTION: Final = "weft_products"
-
-
-class Head(nn.Module):
-    """From a state (h,) of the LLM to a unit vector (d,) of the items' space."""
-
-    def __init__(self, hidden: int, dim: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(hidden)
-        self.linear = nn.Linear(hidden, dim)
-
-    def forward(self, states: Tensor) -> Tensor:
-        """(…, h) to unit (…, d), in 32 bits."""
-        return F.normalize(self.linear(self.norm(states.float())), dim=-1)
 
 
 class Masters:
@@ -77,14 +60,10 @@ def body(
     folder: Path,
     device: torch.device,
     *,
-    layers: int = 0,
     dtype: torch.dtype | None = None,
     four_bits: bool = False,
 ) -> Any:
-    """The LLM's body: its last states after the norm, of its first ``layers`` (0: all).
-
-    Raises ``MissingWeights`` or ``InvalidSettings``.
-    """
+    """The LLM's body: its last states after the norm. Raises ``MissingWeights``."""
     from transformers import AutoModel
 
     kind = dtype or quickest(device)
@@ -103,8 +82,6 @@ def body(
             f"no causal LLM can be loaded from {folder}: {error}; "
             "`weft models fetch` prepares the default one"
         ) from error
-    if layers:
-        _shorten(model, layers)
     if device.type == "cpu" and model.config.model_type in _PLAIN:
         _use_products(model)
     model.config.use_cache = False
@@ -128,14 +105,6 @@ def output_rows(base: Any, folder: Path) -> Tensor:
     kind = next(p.dtype for p in base.parameters() if p.is_floating_point())
     rows: Tensor = layer.weight.detach().to(kind)
     return rows
-
-
-def _shorten(model: Any, layers: int) -> None:
-    there = getattr(model, "layers", None)
-    if not isinstance(there, nn.ModuleList) or layers > len(there):
-        raise InvalidSettings(f"the LLM cannot be cut to {layers} layers")
-    model.layers = there[:layers]
-    model.config.num_hidden_layers = layers
 
 
 def _use_products(model: Any) -> None:

@@ -1,4 +1,4 @@
-"""The tuning of an LLM, step by step: rates, gradients and checkpoints; what is learnt is others'.
+"""The tuning of an LLM, step by step: rates, gradients and checkpoints; a subclass has the loss.
 
 A step's chances come from the seed and its number alone, so that a training that was killed goes
 on from its checkpoint to the same weights, bit for bit on a CPU.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.reader_backends import UNTUNED
 from models.training import peft_methods
 from models.training.llm_body import Masters
+from models.training.log import Places
 from models.training.peft_methods import TARGETS, Tuning
 from models.training.progress import Progress
-from models.training.reader_windows import Places
 
 _log = logging.getLogger("weft.training")
 
@@ -31,20 +32,18 @@ _TOLD: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class LlmConfig:
-    """How to tune an LLM, whatever it learns.
+    """How to tune an LLM.
 
-    ``method``, ``rank``, ``targets`` and ``from_layer``: see peft_methods.py; ``lr`` goes up in
-    ``warm_up`` steps and down to ``last_lr`` of itself at the end; ``clip``: a gradient's norm at
-    most; ``layers``: the LLM's first so many (0: all); ``max_shoppers`` and ``max_tokens``: an
-    epoch's at most (0: all), drawn by the seed; ``batch_tokens``: a step's; on a CPU larger ones
-    read no quicker, and a pass has fewer steps; ``validate_every``: in steps, 0 for the end only;
-    ``keep_seconds``: between checkpoints.
+    ``method``, ``rank`` and ``targets``: see peft_methods.py; with the method ``none`` it is not
+    tuned. ``lr`` goes up in ``warm_up`` steps and down to ``last_lr`` of itself at the end;
+    ``clip``: a gradient's norm at most; ``max_shoppers`` and ``max_tokens``: an epoch's at most
+    (0: all), drawn by the seed; ``batch_tokens``: a step's; on a CPU larger ones read no quicker,
+    and a pass has fewer steps; ``keep_seconds``: between checkpoints.
     """
 
     method: str = "lora"
     rank: int = 16
     targets: tuple[str, ...] = TARGETS
-    from_layer: int = 0
     lr: float = 5e-4
     weight_decay: float = 0.0
     warm_up: int = 20
@@ -52,54 +51,44 @@ class LlmConfig:
     clip: float = 1.0
     batch_tokens: int = 1024
     epochs: int = 1
-    layers: int = 0
     max_shoppers: int = 0
     max_tokens: int = 0
-    validate_every: int = 0
     keep_seconds: float = 120.0
     seed: int = 0
     device: str = "auto"
 
+    def __post_init__(self) -> None:
+        """Raises ``InvalidSettings``."""
+        if self.method != UNTUNED:
+            _ = self.tuning
+
     @property
     def tuning(self) -> Tuning:
-        """The part that is the LLM's."""
-        return Tuning(self.method, self.rank, self.targets, from_layer=self.from_layer)
+        """The part that is the LLM's. Raises ``InvalidSettings``."""
+        return Tuning(self.method, self.rank, self.targets)
 
     def deciding(self) -> list[tuple[str, Any]]:
         """What decides the weights that a training ends in, by name."""
         told = asdict(self)
-        for name in ("keep_seconds", "validate_every", "device"):
+        for name in ("keep_seconds", "device"):
             told.pop(name)
         return sorted(told.items())
 
 
 class LlmRun(ABC):
-    """A training under way. ``tokens`` are an epoch's; ``more``: parameters beside the LLM's own.
-
-    ``more`` has groups of parameters in 32 bits, each with its rate.
-    """
+    """A training under way. ``tokens`` are an epoch's."""
 
     def __init__(
-        self,
-        name: str,
-        model: Any,
-        config: LlmConfig,
-        progress: Progress,
-        tokens: int,
-        more: Sequence[tuple[list[nn.Parameter], float]] = (),
+        self, name: str, model: Any, config: LlmConfig, progress: Progress, tokens: int
     ) -> None:
         self.name, self.model, self.config, self.progress = name, model, config, progress
         self.tokens = tokens * config.epochs
         self.masters = Masters(peft_methods.trainable(model))
-        groups = [(self.masters.copies, config.lr), *more]
-        self.full = [rate for _, rate in groups]
         self.optimiser = torch.optim.AdamW(
-            [{"params": parameters, "lr": rate} for parameters, rate in groups],
-            weight_decay=config.weight_decay,
+            self.masters.copies, lr=config.lr, weight_decay=config.weight_decay
         )
         self.done = 0  # steps
         self.read = 0  # tokens
-        self.metric = 0.0
         self.losses: list[float] = []
 
     @abstractmethod
@@ -110,10 +99,6 @@ class LlmRun(ABC):
     def loss(self, which: Places) -> tuple[Tensor | None, int]:
         """The loss of one step, None where there is nothing to learn, and the tokens it read."""
 
-    def validated(self) -> float | None:
-        """Validation's metric as the model stands, None where nothing validates."""
-        return None
-
     def until_done(self, checkpoint: Callable[[], None]) -> None:
         """All epochs; a checkpoint now and then and at the end."""
         last = time.monotonic()
@@ -121,9 +106,6 @@ class LlmRun(ABC):
         steps = [which for plan in plans for which in plan]
         while self.done < len(steps):
             self._step(steps[self.done], len(steps))
-            every = self.config.validate_every
-            if (every and self.done % every == 0) or self.done == len(steps):
-                self._look()
             if time.monotonic() - last >= self.config.keep_seconds or self.done == len(steps):
                 checkpoint()
                 last = time.monotonic()
@@ -138,11 +120,11 @@ class LlmRun(ABC):
             self._learn(loss, self._rate(steps))
         self.done += 1
         self.read += size
-        self.progress.step(self.read, self.tokens, loss=self._mean_loss(), metric=self.metric)
+        self.progress.step(self.read, self.tokens, loss=self._mean_loss(), metric=0.0)
 
     def _learn(self, loss: Tensor, rate: float) -> None:
-        for group, full in zip(self.optimiser.param_groups, self.full, strict=True):
-            group["lr"] = full * rate
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.lr * rate
         loss.backward()  # type: ignore[no-untyped-call]
         self.masters.gather()
         nn.utils.clip_grad_norm_(self.masters.copies, self.config.clip)
@@ -156,15 +138,6 @@ class LlmRun(ABC):
         up = min(1.0, (self.done + 1) / max(self.config.warm_up, 1))
         return up * max(self.config.last_lr, 1 - self.done / steps)
 
-    def _look(self) -> None:
-        self.model.eval()
-        if (found := self.validated()) is not None:
-            self.metric = found
-            _log.info(
-                "%s, step %d: loss %.3f, validation %.4f",
-                self.name, self.done, self._mean_loss(), found,
-            )  # fmt: skip
-
     def _mean_loss(self) -> float:
         return float(np.mean(self.losses[-_TOLD:] or [0.0]))
 
@@ -173,7 +146,7 @@ class LlmRun(ABC):
         return {
             "masters": [copy.detach() for copy in self.masters.copies],
             "optimiser": self.optimiser.state_dict(),
-            "numbers": [self.done, self.read, self.metric],
+            "numbers": [self.done, self.read],
             "losses": self.losses[-_TOLD:],
         }
 
@@ -184,6 +157,6 @@ class LlmRun(ABC):
             copy.copy_(told)
         self.masters.spread()
         self.optimiser.load_state_dict(state["optimiser"])
-        self.done, self.read, self.metric = state["numbers"]
+        self.done, self.read = state["numbers"]
         self.losses = list(state["losses"])
         _log.info("%s: goes on from step %d", self.name, self.done)

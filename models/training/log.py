@@ -6,7 +6,7 @@ memory-mapped, so that memory holds the catalogue's ids and one part of the shop
     offsets  (shoppers + 1,) int64   a shopper's events are offsets[s]:offsets[s + 1], oldest first
     users    (shoppers,) uint64      hash of each shopper's id
     rows     (events,) int32         0 never; 1 to n an item; n + 1 to n + q a query
-    kinds    (events,) uint8         1 click, 2 purchase, 3 search (models/sequence.py)
+    kinds    (events,) uint8         the kinds' numbers (models/domain.py)
     ts       (events,) int64         epoch ms
     titles   (1 + n + q, t) float16  vectors of the texts; row 0, and what has no text, all zero
     words    (1 + n + q, w) int32    the texts' words by their numbers in ``vocabulary``, then 0
@@ -32,6 +32,8 @@ from numpy.typing import NDArray
 from models.domain import Item, Kind
 from models.words import Vocabulary
 
+#: Places of a log's events, shoppers, or rows.
+Places = NDArray[np.int64]
 #: Grows when the arrays change: a folder of another format is made anew.
 FORMAT: Final = 3
 

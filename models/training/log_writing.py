@@ -28,9 +28,9 @@ _CHUNK: Final = 100_000  # events gathered before they are written
 _ENCODE: Final = 2048  # texts a call of the encoder
 #: Distinct queries beyond this are left out: their vectors are held like items'.
 MOST_QUERIES: Final = 500_000
-_KINDS: Final = {Kind.CLICK: 1, Kind.PURCHASE: 2, Kind.SEARCH: 3}
-_SEARCH: Final = 3
-_LED: Final = 4  # a search that stands for the query of the click after it; only while grouping
+_SEARCH: Final = Kind.SEARCH.number
+_LED: Final = 255  # a search that stands for the query of the click after it; only while grouping
+_OF_ITEM: Final = np.isin(np.arange(256), [kind.number for kind in Kind if kind.of_item])
 _RAW: Final = np.dtype([("user", "<u8"), ("row", "<i4"), ("kind", "u1"), ("ts", "<i8")])
 
 Encode = Callable[[list[str]], FloatArray]
@@ -112,7 +112,7 @@ class _Grouping:
         if event.item_id is not None:
             row = self._rows.get(event.item_id, 0)
             if row:
-                yield user, row, _KINDS[event.kind], event.ts
+                yield user, row, event.kind.number, event.ts
             else:
                 self.unknown += 1
 
@@ -185,7 +185,7 @@ def _sorted(file: Path) -> Any:
         return found
 
     led, item = raw["kind"] == _LED, np.zeros(len(raw), dtype=bool)
-    item[1:] = raw["kind"][:-1] < _SEARCH
+    item[1:] = _OF_ITEM[raw["kind"][:-1]]
     said = led & (same(1) | (item & np.roll(led, 2) & same(2)))
     raw = raw[~said]
     raw["kind"][raw["kind"] == _LED] = _SEARCH

@@ -60,7 +60,6 @@ class Tuning:
     rank: int = 16
     targets: tuple[str, ...] = TARGETS
     virtual: int = 20
-    from_layer: int = 0
 
     def __post_init__(self) -> None:
         """Raises ``InvalidSettings``."""
@@ -79,18 +78,6 @@ def check(method: str) -> None:
         raise InvalidSettings(
             f"qlora needs CUDA and bitsandbytes, and {lacks} is not here: "
             "use lora, which learns the same adapters on weights of 16 or 32 bits"
-        )
-
-
-def check_merged(method: str, kind: str) -> None:
-    """Raises ``InvalidSettings`` where serving cannot merge it with the output layer.
-
-    Two methods put something in front of a prompt instead (models/reader_backends.py).
-    """
-    merged = [name for name in METHODS if name not in ("prompt", "prefix")]
-    if method not in merged:
-        raise InvalidSettings(
-            f"a {kind} reranker is not served with {method} tuning; there are {', '.join(merged)}"
         )
 
 
@@ -202,7 +189,7 @@ def _config(model: Any, tuning: Tuning) -> Any:
             r=tuning.rank,
             # LoRA: B A times alpha / r = 2. rsLoRA: alpha / sqrt(r), the same 2 at r = 16
             lora_alpha=8 if tuning.method == "rslora" else 2 * tuning.rank,
-            target_modules=_chosen(model, tuning),
+            target_modules=list(_present(model, tuning.targets)) or "all-linear",
             use_dora=tuning.method == "dora",
             use_rslora=tuning.method == "rslora",
         )
@@ -215,20 +202,6 @@ def _config(model: Any, tuning: Tuning) -> Any:
     if tuning.method == "prompt":
         return peft.PromptTuningConfig(task_type=task, num_virtual_tokens=tuning.virtual)
     return peft.PrefixTuningConfig(task_type=task, num_virtual_tokens=tuning.virtual)
-
-
-def _chosen(model: Any, tuning: Tuning) -> list[str] | str:
-    """The targets as peft takes them: names, all linear layers, or a pattern of full names."""
-    targets = _present(model, tuning.targets)
-    if not tuning.from_layer:
-        return list(targets) or "all-linear"
-    layers = int(model.config.num_hidden_layers)
-    if tuning.from_layer >= layers or not targets:
-        raise InvalidSettings(
-            f"no target stands above layer {tuning.from_layer}: the LLM has {layers} layers"
-        )
-    above = "|".join(map(str, range(tuning.from_layer, layers)))
-    return rf"(?:.*\.)?layers\.(?:{above})\.(?:.*\.)?(?:{'|'.join(targets)})"
 
 
 def _present(model: nn.Module, names: Sequence[str]) -> tuple[str, ...]:

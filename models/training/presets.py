@@ -7,7 +7,7 @@ from typing import Final
 
 from models.mixup import MixUpConfig
 from models.sequence import SequenceConfig
-from models.training.reader import ReaderConfig
+from models.training.llm_run import LlmConfig
 from models.training.sequence import SequenceTraining
 from models.words import MOST
 
@@ -26,27 +26,23 @@ class Preset:
     name: str
     sequence: SequenceConfig = field(default_factory=lambda: SequenceConfig(_MIXUP))
     training: SequenceTraining = field(default_factory=SequenceTraining)
-    reader: ReaderConfig = field(default_factory=ReaderConfig)
+    llm: LlmConfig = field(default_factory=LlmConfig)
     asked: int = 4000
     asked_llm: int = 4000
     halves: bool = True
 
 
-#: The LLM's first so many layers: of SmolLM2's 30 they read as well as all, in half the time, on a
-#: budget that a CPU has (docs/log.md, 10).
-_LAYERS: Final = 16
-
 PRESETS: Final = {
     "quick": Preset(
         "quick",
         training=SequenceTraining(epochs=10),
-        reader=ReaderConfig(layers=_LAYERS, correction=1.0, max_tokens=150_000),
+        llm=LlmConfig(max_tokens=150_000),
         asked_llm=2000,
     ),
     "standard": Preset(
         "standard",
         training=SequenceTraining(epochs=16),
-        reader=ReaderConfig(layers=_LAYERS, correction=1.0, max_tokens=1_100_000),
+        llm=LlmConfig(max_tokens=1_100_000),
     ),
     # tens of thousands of events, or a shelf that turns over: begin as zero-shot, small steps
     "small": Preset(
@@ -55,7 +51,7 @@ PRESETS: Final = {
         training=SequenceTraining(
             epochs=8, batch=32, negatives=1024, every=1, patience=8, pool="seen", asked=10_000
         ),
-        reader=ReaderConfig(layers=_LAYERS, correction=1.0, max_tokens=300_000, epochs=2),
+        llm=LlmConfig(max_tokens=300_000, epochs=2),
     ),
     # no training: titles and their words as they are, with the weights of the shop's own words
     "untrained": Preset(
@@ -64,20 +60,20 @@ PRESETS: Final = {
             MixUpConfig("title", dim=384, hidden=0, zero_shot=True, words=MOST)
         ),
         training=SequenceTraining(epochs=0),
-        reader=ReaderConfig(layers=_LAYERS, correction=1.0, max_tokens=300_000),
+        llm=LlmConfig(max_tokens=300_000),
     ),
     "best": Preset(
         "best",
         sequence=SequenceConfig(_MIXUP, members=3),
         training=SequenceTraining(epochs=16),
-        reader=ReaderConfig(correction=1.0, epochs=2),
+        llm=LlmConfig(epochs=2),
     ),
     # what `make demo-bundle` trains on the sample shop's own log: small, and quick to load
     "demo": Preset(
         "demo",
         sequence=SequenceConfig(_FROM_TITLES),
         training=SequenceTraining(epochs=10, batch=64),
-        reader=ReaderConfig(rank=8, layers=_LAYERS, correction=1.0, max_tokens=100_000),
+        llm=LlmConfig(rank=8, max_tokens=100_000),
         asked_llm=2500,
     ),
 }

@@ -17,14 +17,14 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from safetensors.torch import save_file
 from torch import Tensor
 
 from models import weights
 from models.bundle import (
-    READER,
+    LLM,
     SEQUENCE,
     Described,
     EncoderFacts,
@@ -37,17 +37,15 @@ from models.domain import Item
 from models.errors import InvalidFile
 from models.evaluation import Interval, bootstrap
 from models.making import Say
-from models.manifest import KIND_READER
 from models.ports import TitleEncoder
 from models.sequence import Member, SequenceModel
-from models.training import gate, llm_stage
-from models.training.llm_stage import STAGES, Bars, Ground, Tuned
-from models.training.log import FORMAT, Logged, TrainingLog
+from models.training import gate, peft_methods
+from models.training.llm_run import LlmConfig
+from models.training.llm_stage import Bars, StagedLlm, ranks_beside, staged
+from models.training.log import FORMAT, Logged, Places, TrainingLog
 from models.training.log_writing import prepare
-from models.training.negatives import Places
 from models.training.presets import Preset
-from models.training.questions import Questions, Split, by_time, gains, hits, last_events, ranks
-from models.training.reader import ReaderConfig
+from models.training.questions import Split, by_time, gains, hits, last_events, ranks
 from models.training.sequence import (
     SequenceTraining,
     Trained,
@@ -68,12 +66,11 @@ _SEED: Final = 0  # of the resampling
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to train. ``split`` is one of ``SPLITS``; ``llm`` None tunes no LLM.
+    """What to train. ``split`` is one of ``SPLITS``; ``llm`` None: a bundle without an LLM.
 
-    ``reranker`` is how the LLM is to rerank, one of ``llm_stage.STAGES``. With ``refit`` the models
-    are trained anew on validation's part too, by the settings that it chose: what sells now is in
-    the log's end. By time that is the whole log; by last events all but each shopper's last one,
-    which is left for a test.
+    With ``refit`` the models are trained anew on validation's part too, by the settings that it
+    chose: what sells now is in the log's end. By time that is the whole log; by last events all but
+    each shopper's last one, which is left for a test.
     """
 
     preset: Preset
@@ -82,7 +79,6 @@ class Request:
     seed: int = 0
     llm: Path | None = None
     llm_source: str = ""
-    reranker: str = KIND_READER
     command: str = ""
     held_out: tuple[str, ...] = ()  # categories that the sources left out
     refit: bool = True
@@ -110,10 +106,10 @@ def train(
 
     ``bar`` gives each stage, by its name, something to show its progress with. Raises
     ``InvalidFile`` where there is too little to learn from, ``InvalidSettings`` for a tuning that
-    the reranker cannot have, ``BundleInvalid``, ``MissingWeights``.
+    this machine cannot do, ``BundleInvalid``, ``MissingWeights``.
     """
     if request.llm is not None:
-        llm_stage.check(request.reranker, _llm_config(request))
+        peft_methods.check(request.preset.llm.method)
     log = prepared(work / "log", sources, encoder, say)
     split = SPLITS[request.split](log)
     if not len(split.validation):
@@ -142,40 +138,37 @@ def train(
         "validation NDCG@10 gain by popularity": popular.ndcg_gain,
     }
     say(f"what the most popular item gains on its cosine: {popular.weight:g}")
-    tuned, chosen = _tuned(request, log, split.ends, model, space, work, bar), None
-    if tuned is not None:
+    llm, chosen = _llm(request, log, split.ends, work, bar), None
+    if llm is not None:
         asked = validation.sample(request.preset.asked_llm, 2)
         searched = shopper_vectors(log, asked, model, space.table)
-        measured = tuned.ranks(asked, searched, popular.weight, gate.WEIGHTS)
+        measured = ranks_beside(
+            log, asked, searched, space.items, popular.weight, llm.served(work), bar("gate")
+        )
         chosen = gate.choose_weight(asked, measured, _SEED)
-        metrics |= _told_gate(request.reranker, chosen)
-        say(f"the weight of the LLM ({request.reranker}): {chosen.weight:g}")
+        metrics |= _told_gate(chosen)
+        say(f"the weight of the LLM: {chosen.weight:g}")
     ends = split.ends
     if request.refit:
         say("validation has chosen: once more, with what it asked")
-        tuned = None  # the first LLM need not stay beside the second
+        llm = None  # the first LLM need not stay beside the second
         ends, again = split.known, work / "refit"
         model = _refit(request, log, split, trained, again, bar)
-        tuned = _tuned(request, log, ends, model, Space.of(log, model), again, bar)
+        llm = _llm(request, log, ends, again, bar)
 
     def fill(folder: Path) -> None:
         state = {n: v.detach().contiguous() for n, v in model.state_dict().items()}
         save_file(_halved(state, request.preset.halves), folder / SEQUENCE)
         write_items(folder, log.item_ids, counted(log, ends)[1:])
         write_words(folder, log.vocabulary.words[: model.config.mixup.words])
-        if tuned is not None:
-            tuned.save(folder / READER)
-            (folder / READER / "README.md").unlink(missing_ok=True)
+        if llm is not None:
+            llm.save(folder / LLM)
 
     told = _described(request, log, split, ends, encoder, model, shares, metrics)
     told = replace(told, gate={"weight": 0.0, "popularity": popular.weight})
-    if tuned is not None and chosen is not None and request.llm is not None:
-        told = replace(
-            told,
-            gate={**told.gate, "weight": chosen.weight, "candidates": tuned.candidates},
-            reader={"kind": request.reranker, **tuned.told, "llm_source": request.llm_source,
-                    "llm_sha256": weights.fingerprint(request.llm)},
-        )  # fmt: skip
+    if llm is not None and chosen is not None:
+        weighed = {**told.gate, "weight": chosen.weight, "candidates": gate.CANDIDATES}
+        told = replace(told, gate=weighed, llm=llm.facts)
     return write_bundle(out, told, fill, say)
 
 
@@ -242,45 +235,22 @@ def together(members: Sequence[Member], log: TrainingLog) -> SequenceModel:
     return model.eval().requires_grad_(False)
 
 
-def _tuned(
-    request: Request, log: TrainingLog, ends: Places, model: SequenceModel, space: Space,
-    work: Path, bar: Bars,
-) -> Tuned | None:  # fmt: skip
-    """The LLM, tuned on the events up to ``ends`` in the model's space; None where none is."""
+def _llm(
+    request: Request, log: TrainingLog, ends: Places, work: Path, bar: Bars
+) -> StagedLlm | None:
+    """The LLM, tuned on the events up to ``ends`` as asked for; None where none is to be."""
     if request.llm is None:
         return None
-    ground = Ground(log, ends, space.table, retriever_of(log, model, space.table))
-    return STAGES[request.reranker](ground, request.llm, _llm_config(request), work, bar)
+    config: LlmConfig = replace(request.preset.llm, seed=request.seed)
+    return staged(log, ends, request.llm, request.llm_source, config, work / "llm", bar)
 
 
-def _llm_config(request: Request) -> ReaderConfig:
-    config = replace(request.preset.reader, seed=request.seed)
-    # the preset's cut is of the default LLM
-    return replace(config, layers=0) if request.llm_source else config
-
-
-def retriever_of(
-    log: TrainingLog, model: SequenceModel | Member, table: Tensor
-) -> Callable[[Any], Tensor]:
-    """Gives the vectors (k, d) that the sequence model has after the log's events (k,)."""
-    import numpy as np
-
-    def vectors(events: Any) -> Tensor:
-        places = np.asarray(events, dtype=np.int64)
-        starts = log.offsets[np.searchsorted(log.offsets, places, side="right") - 1]
-        asked = Questions(places, starts, places + 1, places)
-        return shopper_vectors(log, asked, model, table)
-
-    return vectors
-
-
-def _told_gate(kind: str, chosen: gate.Gate) -> dict[str, Interval]:
-    by = "reader" if kind == KIND_READER else f"{kind} reranker"
+def _told_gate(chosen: gate.Gate) -> dict[str, Interval]:
     return {
         "validation HR@10 fused": chosen.hit_rate,
         "validation NDCG@10 fused": chosen.ndcg,
-        f"validation HR@10 gain by the {by}": chosen.hit_gain,
-        f"validation NDCG@10 gain by the {by}": chosen.ndcg_gain,
+        "validation HR@10 gain by the likelihood reranker": chosen.hit_gain,
+        "validation NDCG@10 gain by the likelihood reranker": chosen.ndcg_gain,
     }
 
 

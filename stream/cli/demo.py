@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
-
-if TYPE_CHECKING:
-    from stream.demo_view import DemoView
-    from stream.settings import Settings
 
 
 @click.command(
@@ -38,10 +33,6 @@ if TYPE_CHECKING:
     "the one that was trained on the sample shop's own log; none with files of your own.",
 )
 @click.option(
-    "--gain/--no-gain", default=True, show_default=True,
-    help="With --seconds: at the end measure what the bundle gains over zero-shot.",
-)  # fmt: skip
-@click.option(
     "--rate", type=click.FloatRange(0.01, 1000), default=1.0, show_default=True,
     help="Shopper events a second.",
 )  # fmt: skip
@@ -52,7 +43,6 @@ def command(
     events: Path | None,
     rerank: str | None,
     bundle: str | None,
-    gain: bool,
     rate: float,
 ) -> None:
     """See Weft work on a sample shop: broker, index and models in this process.
@@ -72,7 +62,6 @@ def command(
 
     from rich.console import Console
 
-    from stream.bundles import NONE
     from stream.demo import Demo, notes_shown
     from stream.demo_shop import FileShop, SampleShop, served
     from stream.demo_view import DemoView
@@ -98,28 +87,6 @@ def command(
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await Demo(settings, shop, view, rate, emit if as_json else None).run(seconds, stop)
-        tuned = settings.bundle != NONE and isinstance(shop, SampleShop)
-        if tuned and gain and seconds is not None and not stop.is_set():
-            await _show_gain(settings, view, stop)
 
     with notes_shown(view):
         asyncio.run(run())
-
-
-async def _show_gain(settings: Settings, view: DemoView, stop: asyncio.Event) -> None:
-    from stream.bundles import folders, locate
-    from stream.demo_gain import lines, measure
-
-    view.note(
-        "asking the tuned and the untuned models about held-out events: seconds, or where the LLM "
-        "is asked a minute or two; Ctrl-C skips it"
-    )
-    measured = await asyncio.to_thread(
-        measure,
-        settings,
-        locate(settings.bundle, folders(settings)),
-        view.note,
-        going=lambda: not stop.is_set(),
-    )
-    if measured is not None:
-        view.gain(lines(measured))

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from stream.topics import SOURCES
+
 if TYPE_CHECKING:
     from stream.dead_letters import Letter, LetterReader, Place, Replayed, Tally
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-#: ``stream.dead_letters.SOURCES``, which is heavy to import.
-_SOURCES: Final = ("products", "clicks", "purchases", "searches", "erasures")
 _HEADER: Final = ("place", "died", "error", "source", "attempts", "bytes", "words")
 
 
@@ -50,7 +50,7 @@ class _WhenType(click.ParamType):
 def _chosen(function: Callable[..., None]) -> Callable[..., None]:
     """The options that say which letters."""
     since = click.option("--since", type=_WhenType(), help="Died since: 30m, 2h, 7d, or a time.")
-    topic = click.option("--topic", type=click.Choice(_SOURCES), help="Came from this topic.")
+    topic = click.option("--topic", type=click.Choice(SOURCES), help="Came from this topic.")
     error = click.option("--error", metavar="NAME", help="Died of this, e.g. InvalidField.")
     return error(topic(since(function)))
 

@@ -31,7 +31,8 @@ def command(config: Path | None, as_json: bool, timeout: float) -> None:
     import dataclasses
     import json
 
-    from stream.doctor import Finding, Status, examine
+    from stream.doctor import examine
+    from stream.findings import Finding, Status
     from stream.settings import load
 
     styles = {Status.OK: "green", Status.LATER: "yellow", Status.MISSING: "red"}

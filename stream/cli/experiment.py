@@ -50,8 +50,6 @@ def _budget(command: Callable[..., None]) -> Callable[..., None]:
                          show_default=True, help="That the LLM is tuned on, at most."),
             click.option("--llm-users", type=click.IntRange(1), default=2000, show_default=True,
                          help="Whose histories it is tuned on, at most."),
-            click.option("--llm-layers", type=click.IntRange(0), default=16, show_default=True,
-                         help="Of the LLM, from the first; 0: all."),
         )
     ):  # fmt: skip
         command = option(command)
@@ -157,8 +155,7 @@ def _run(experiment: Callable[[Lab], Any], options: dict[str, Any], **budget: in
     from stream.replay.lab import Budget, Lab
     from stream.replay.prepare import prepare
 
-    names = {"epochs": "epochs", "llm_tokens": "llm_tokens", "llm_users": "llm_shoppers",
-             "llm_layers": "llm_layers"}  # fmt: skip
+    names = {"epochs": "epochs", "llm_tokens": "llm_tokens", "llm_users": "llm_shoppers"}
     budget |= {own: options.pop(name) for name, own in names.items() if name in options}
     request, encoder, say, _ = _prepared(options)
     if request.settings.threads:

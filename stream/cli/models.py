@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from models.manifest import Manifest
+    from models.reader_backends import LlmFacts
     from stream.settings import Settings
     from stream.use import Answers
 
@@ -170,15 +171,19 @@ def _counted(answers: Answers) -> int:
 
 
 def _line(path: Path, told: Manifest) -> str:
-    method = f"{told.kind} {told.reader['method']}" if told.reader else ""
-    reader = f"{method}, weight {told.weight:g}" if method else "no LLM"
+    llm = f"LLM {_tuning(told.llm)}, weight {told.weight:g}" if told.llm else "no LLM"
     mean = next((f", {n} {m['mean']:.4g}" for n, m in told.told.metrics.items()), "")
     size = told.bytes / _MEBIBYTE
     strategy = told.told.space["strategy"]
     return (
         f"{told.name}  {told.id}  {told.told.created}  {strategy}, {told.dim} dimensions, "
-        f"{reader}{mean}, {size:.1f} MiB  {path}"
+        f"{llm}{mean}, {size:.1f} MiB  {path}"
     )
+
+
+def _tuning(llm: LlmFacts) -> str:
+    """How it was tuned."""
+    return llm.method if llm.tuned else "untuned"
 
 
 def _show_bundle(chosen: Settings, asked: str, as_json: bool) -> None:
@@ -207,7 +212,7 @@ def _told(manifest: Manifest) -> list[str]:
         ("space", f"{manifest.dim} dimensions, mix-up by {told.space['strategy']}"),
         ("", _plain(rest)),
         ("mix", _plain(told.mix) or "the same for all items"),
-        ("LLM", _plain(told.reader) if told.reader else "none: the LLM is not asked"),
+        ("LLM", _llm(told.llm)),
         ("gate", _plain(told.gate)),
         ("data", _plain(told.data)),
         ("split", _plain(told.split)),
@@ -221,6 +226,13 @@ def _told(manifest: Manifest) -> list[str]:
     ]
     lines = [f"{manifest.name}@{manifest.id}: whole, {manifest.bytes / _MEBIBYTE:.1f} MiB"]
     return lines + [f"  {name:9}{_clean(words)}" for name, words in rows]
+
+
+def _llm(llm: LlmFacts | None) -> str:
+    if llm is None:
+        return "none: the LLM is not asked"
+    source = f", from {llm.source}" if llm.source else ""
+    return f"{llm.name}{source}, {_tuning(llm)}, sha256 {llm.sha256[:12]}…"
 
 
 def _measured(value: dict[str, float]) -> str:

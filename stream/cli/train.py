@@ -45,15 +45,9 @@ if TYPE_CHECKING:
     type=click.Choice(
         ["none", "lora", "qlora", "dora", "rslora", "ia3", "prompt", "prefix", "bitfit", "full"]
     ),
-    help="How the LLM is tuned. By default not at all where it reranks by likelihood, which finds "
-    "as much (docs/log.md), unless --rank or --llm-tokens ask for it; else by LoRA.",
+    help="How the LLM is tuned. By default not at all, which finds as much (docs/log.md), unless "
+    "--rank or --llm-tokens ask for it: then by LoRA.",
 )
-@click.option(
-    "--reranker", type=click.Choice(["reader", "likelihood", "listwise"]), default="likelihood",
-    show_default=True,
-    help="How the LLM reranks: by each candidate's likelihood after the history, by the history's "
-         "vector (an order quicker), or by a letter among the candidates (larger LLMs).",
-)  # fmt: skip
 @click.option("--no-llm", is_flag=True, help="A bundle without an LLM.")
 @click.option(
     "--split", type=click.Choice(["time", "last"]), default="time", show_default=True,
@@ -121,7 +115,6 @@ def command(events: Path, catalog: Path, out: Path, **options: Any) -> None:
         seed=options["seed"],
         llm=llm,
         llm_source=chosen.llm,
-        reranker=options["reranker"],
         command=shlex.join(["weft", *sys.argv[1:]]),
         held_out=held_out,
         refit=options["refit"],
@@ -149,7 +142,7 @@ def _preset(options: dict[str, Any]) -> Preset:
         ):  # fmt: skip
             if said:
                 raise click.UsageError(f"--preset untrained learns nothing: leave out {name}")
-    sequence, reader, training = preset.sequence, preset.reader, preset.training
+    sequence, llm, training = preset.sequence, preset.llm, preset.training
     if options["strategy"]:
         sequence = replace(sequence, mixup=replace(sequence.mixup, strategy=options["strategy"]))
     if options["zero_shot"] is not None:
@@ -158,22 +151,19 @@ def _preset(options: dict[str, Any]) -> Preset:
         training = replace(training, epochs=options["epochs"])
     told = {"method": _method(options), "rank": options["rank"],
             "max_tokens": options["llm_tokens"], "device": options["device"]}  # fmt: skip
-    reader = replace(reader, **{name: value for name, value in told.items() if value})
-    return replace(preset, sequence=sequence, reader=reader, training=training)
+    llm = replace(llm, **{name: value for name, value in told.items() if value})
+    return replace(preset, sequence=sequence, llm=llm, training=training)
 
 
 def _method(options: dict[str, Any]) -> str | None:
     """How the LLM is tuned; None: as the preset says."""
-    from models.manifest import KIND_LIKELIHOOD, UNTUNED
+    from models.reader_backends import UNTUNED
 
     asks = options["rank"] or options["llm_tokens"]  # for a tuning, with or without its name
-    if options["method"] == UNTUNED:
-        if asks:
-            raise click.UsageError("--method none tunes nothing: leave out --rank and --llm-tokens")
-        if options["reranker"] != KIND_LIKELIHOOD:
-            raise click.UsageError(f"a {options['reranker']} reranker must be tuned: --method lora")
+    if options["method"] == UNTUNED and asks:
+        raise click.UsageError("--method none tunes nothing: leave out --rank and --llm-tokens")
     named: str | None = options["method"]
-    return named if named or asks or options["reranker"] != KIND_LIKELIHOOD else UNTUNED
+    return named if named or asks else UNTUNED
 
 
 def _say(words: str) -> None:

@@ -6,13 +6,19 @@ from pathlib import Path
 
 import click
 
+from stream.index_registry import ADAPTERS
 from stream.settings import describe
+
+
+def settings_rows() -> list[tuple[str, str, str]]:
+    """(variable, default, words) of every setting."""
+    return describe({"index": ADAPTERS})
 
 
 def _settings_table() -> str:
     rows = [
         f"  {name}  (default: {default or 'none'})\n      {words}"
-        for name, default, words in describe()
+        for name, default, words in settings_rows()
     ]
     return "\b\n" + "\n".join(rows)
 

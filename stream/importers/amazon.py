@@ -86,7 +86,7 @@ class Amazon2023(Source):
             "type": "purchase",
             "user_id": row.get("user_id"),
             "item_id": row.get("parent_asin"),
-            "ts": milliseconds(row.get("timestamp"), "ms"),
+            "ts": row.get("timestamp"),
         }
 
     def item(self, row: Json) -> Json:
@@ -101,15 +101,13 @@ class Amazon2023(Source):
 def _product(
     row: Json, key: str, category: str | None, brand: str | None, image: str | None
 ) -> Json:
-    item_id, cost = row.get(key), price(row.get("price"))
-    if isinstance(item_id, str) and not item_id.isprintable():  # a literal may spell a surrogate
-        raise ValueError(f"{key} has characters that are no text")
+    cost = price(row.get("price"))
     description = row.get("description")
     if isinstance(description, list):
         description = "\n".join(part for part in description if isinstance(part, str))
     return present(
         {
-            "item_id": item_id,
+            "item_id": row.get(key),
             "title": _plain("title", row.get("title")) or "",
             "category": category,
             "brand": brand,

@@ -69,9 +69,9 @@ def _article(told: object) -> object:
     return whole.zfill(_DIGITS) if isinstance(whole, str) and whole.isdigit() else whole
 
 
-def _midnight(told: object) -> int:
+def _midnight(told: object) -> object:
     # Parquet tells a date as epoch ms; of 31 million rows there are 734 days.
-    return _day(told) if isinstance(told, str) else milliseconds(told, "ms")
+    return _day(told) if isinstance(told, str) else told
 
 
 @lru_cache(4096)

@@ -10,12 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stream.columns import milliseconds
-from stream.declaration import ID
-from stream.fields import Json
-from stream.files import Shape
+from stream.declaration import EARLIEST, ID
+from stream.fields import Field, Json, Object, Whole
+from stream.files import Shape, typed
 from stream.importers.source import Files, Source, kind, present, text
 
+_PROPERTY = Object(
+    (
+        Field("itemid", ID, "the item", required=True),
+        Field("timestamp", Whole(EARLIEST), "when it was so, epoch milliseconds", required=True),
+    )
+)
 _KINDS = {"view": "click", "addtocart": "cart", "transaction": "purchase"}
 
 
@@ -52,12 +57,13 @@ class RetailRocket(Source):
             "type": kind(_KINDS, row.get("event")),
             "user_id": row.get("visitorid"),
             "item_id": row.get("itemid"),
-            "ts": milliseconds(row.get("timestamp"), "ms"),
+            "ts": row.get("timestamp"),
         }
 
     def item(self, row: Json) -> None:
         """One row of the catalogue."""
-        item_id, ts = ID(row.get("itemid"), "itemid"), milliseconds(row.get("timestamp"), "ms")
+        told = _PROPERTY(typed(row, _PROPERTY))
+        item_id, ts = told["itemid"], told["timestamp"]
         known = self._first.get(item_id)
         if row.get("property") == "categoryid":
             if known is None or known[1] is None or ts < known[0]:

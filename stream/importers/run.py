@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +16,9 @@ from typing import Final
 
 import orjson
 
-from models.errors import InvalidField, InvalidFile
-from stream.declaration import CONTRACTS, PRODUCT
-from stream.fields import Json, Object
+from models.errors import BadMessage, InvalidFile
+from stream.declaration import EARLIEST
+from stream.fields import Json
 from stream.files import RowFile
 from stream.importers.amazon import Amazon2014, Amazon2023
 from stream.importers.hm import HM
@@ -27,7 +26,7 @@ from stream.importers.retailrocket import RetailRocket
 from stream.importers.source import Files, Source
 from stream.importers.taobao import Taobao
 from stream.importers.writing import CATALOG, EVENTS, REPORT, Lines, fresh
-from stream.topics import CLICKS
+from stream.rows import event_row, now_ms, product_row
 
 SOURCES: Final[dict[str, type[Source]]] = {
     "hm": HM,
@@ -40,9 +39,6 @@ LICENCE: Final = (
     "The data come from the publisher at the address in home, and their licence is the "
     "publisher's: read it there before you use or pass on what is in this folder."
 )
-_EVENT: Final = CONTRACTS[CLICKS].value
-_ITEM: Final = Object(tuple(each for each in PRODUCT if each.name != "ts"))
-_DAY: Final = 86_400_000
 _STRIDE: Final = 4096
 
 Step = Callable[[int, int, str], None]
@@ -99,7 +95,7 @@ def import_log(
             for file in catalogue:
                 _read_catalogue(source, file, items, told, watch(file.name))
             for item in source.rest():
-                items.write(item)
+                items.write(_product(item))
         told.events, told.items = log.count, items.count
         report = _report(name, source, told, [*events, *catalogue], share)
         (folder / REPORT).write_bytes(report)
@@ -141,20 +137,20 @@ def _read_log(
     share: float | None,
     step: Step,
 ) -> None:
-    latest = time.time_ns() // 1_000_000 + _DAY
     from_events = source.catalogue is None
     with RowFile(file, shape=source.events.shape) as rows:
         usable = 0
         for line, row in _watched(rows, step):
             try:
-                event = source.event(row)
-                _check(event, latest)
-            except (ValueError, InvalidField) as error:
+                told_of = source.event(row)
+                checked = event_row(told_of, now_ms(), texts=rows.texts).fields
+            except (ValueError, BadMessage) as error:
                 rows.aside.add(line, str(error))
                 continue
             usable += 1
             if from_events and (item := source.item(row)) is not None:
-                items.write(item)
+                items.write(_product(item))
+            event = {"type": told_of["type"], **checked}
             if share is not None and not chosen(event["user_id"], share):
                 told.left_out += 1
                 continue
@@ -170,8 +166,8 @@ def _read_catalogue(source: Source, file: Path, items: Lines, told: Imported, st
         for line, row in _watched(rows, step):
             try:
                 item = source.item(row)
-                kept = None if item is None else _ITEM(item)
-            except (ValueError, InvalidField) as error:
+                kept = None if item is None else _product(item)
+            except (ValueError, BadMessage) as error:
                 rows.aside.add(line, str(error))
                 continue
             usable += 1
@@ -180,12 +176,11 @@ def _read_catalogue(source: Source, file: Path, items: Lines, told: Imported, st
         _finish(rows, file, usable, told)
 
 
-def _check(event: Json, latest: int) -> None:
-    """Raises ``InvalidField`` where the topics' contracts would refuse it."""
-    assert _EVENT is not None
-    _EVENT(event)
-    if event["ts"] > latest:
-        raise InvalidField("ts is more than a day ahead of this machine's clock")
+def _product(item: Json) -> Json:
+    """What is written of a product: it has no ts, which no source tells. Raises ``BadMessage``."""
+    fields = product_row(item, now_ms(), EARLIEST).fields
+    del fields["ts"]
+    return fields
 
 
 def _watched(rows: RowFile, step: Step) -> Iterator[tuple[int, Json]]:

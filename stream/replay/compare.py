@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from models.errors import InvalidFile
 from models.evaluation import Groups, Interval, Values, bootstrap_sums
 from stream.replay import result
+from stream.replay.report_figures import difference
+from stream.replay.report_page import page
 from stream.replay.report_text import counted, interval, number, short, unit
 from stream.replay.result import ANSWERS, HEADLINE, Result
 from stream.replay.verdict import HITS, PLACES, Finding, finding
@@ -82,9 +84,24 @@ class Comparison:
 
     def page(self) -> str:
         """One HTML file, as a report is."""
-        from stream.replay.report_compare import page_of  # which reads this class
-
-        return page_of(self)
+        runs = self.a.result, self.b.result
+        metrics = [{each.name: each.metrics for each in run.contenders} for run in runs]
+        names = dict.fromkeys(name for held in metrics for name in held)
+        titles = " · ".join(
+            f"{letter}: {short(run.title, _NAME)}" for letter, run in zip("AB", runs, strict=True)
+        )
+        asked, of = counted(self.questions, "question"), counted(self.shoppers, "shopper")
+        return page(
+            "compare.html",
+            title=f"{self.name('a')} and {self.name('b')}",
+            facts=f"{titles} · paired on {asked} of {of}",
+            better=self.better,
+            sentences=self.words(),
+            headline=HEADLINE,
+            plots=[difference(metric, each) for metric, each in self.differences.items()],
+            both=[(name, *(held.get(name, {}) for held in metrics)) for name in names],
+            sides=[("a", self.a), ("b", self.b)],
+        )
 
     def name(self, side: str) -> str:
         """The run's letter and its contender: "A (mix-up)"."""

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from models.domain import Kind
 from stream.replay.answers import Answers
 from stream.replay.prepare import Prepared
 from stream.replay.result import Example, ExampleList, ExampleStep
@@ -16,7 +17,7 @@ _SHOWN: Final = 12
 _LINES: Final = 10
 _STEPS: Final = 12
 _CONTENDERS: Final = 4
-_KINDS: Final = {1: "click", 2: "purchase", 3: "search"}
+_KINDS: Final = {kind.number: kind for kind in Kind}
 
 
 def examples(
@@ -48,7 +49,7 @@ def _example(
     targets = baskets.targets[first:last]
     end = int(baskets.ends[question])
     steps = [
-        ExampleStep(_KINDS.get(int(log.kinds[at]), "click"), _words(prepared, int(log.rows[at])),
+        ExampleStep(_KINDS[int(log.kinds[at])].value, _words(prepared, int(log.rows[at])),
                     int(log.ts[at]))
         for at in range(max(int(baskets.starts[question]), end - _STEPS), end)
     ]  # fmt: skip

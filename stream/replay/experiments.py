@@ -4,38 +4,41 @@
     peft      every way to tune the LLM, the same tokens, shoppers and seed for all
     llm       the LLM taken away, its prompt's parts taken away, its adapter replaced by chance
 
-Variants answer the same questions, so differences are paired. (The paper's fourth, zero-shot
-transfer, is a replay of one shop's bundle on another's log: ``weft experiment transfer``.)
+Variants answer the same questions, so differences are paired. The LLM orders the retriever's first
+candidates, as it is served. (The paper's fourth, zero-shot transfer, is a replay of one shop's
+bundle on another's log: ``weft experiment transfer``.)
 """
 
 from __future__ import annotations
 
 import resource
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import numpy as np
 import torch
-from torch import Tensor
+from safetensors.torch import load_file, save_file
 
+from models import prompt
 from models.errors import InvalidSettings
 from models.evaluation import Values
-from models.llm_tokens import Tokenizer
+from models.likelihood import LikelihoodReranker, load_reranker
+from models.llm import CausalScorer, Packed, Tokens
 from models.mixup import STRATEGIES
-from models.reader_prompt import OPENING
+from models.ports import Deadline, FloatArray, Read, Reranker, RerankRequest
 from models.training import gate, peft_methods
+from models.training.llm_run import LlmConfig
+from models.training.llm_stage import StagedLlm, ranks_beside, staged
 from models.training.peft_methods import METHODS
 from models.training.presets import PRESETS
-from models.training.questions import Questions, gains, hits
-from models.training.reader import ReaderConfig, train_reader
-from models.training.reader_windows import Prompts
-from models.training.run import retriever_of
-from models.training.space import Space, shopper_vectors
-from models.training.trained_reader import TrainedReader, reader_states, states_of
+from models.training.questions import gains, hits
+from models.training.space import Space
 from stream.replay.contest import Answered, finished
-from stream.replay.lab import Lab, timed
+from stream.replay.lab import Beside, Lab
 from stream.replay.result import Result
 
 #: The mix-up of which the LLM experiments' space is made.
@@ -62,62 +65,11 @@ def mixup(lab: Lab, strategies: Sequence[str] = STRATEGIES) -> Result:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Space:
-    """The retriever that the LLM stands beside: its space, what it wants, and on validation."""
-
-    space: Space
-    wanted: Tensor
-    validation: Questions
-    looked: Tensor
-    retriever: Callable[[Any], Tensor]
-
-
-def _retriever(lab: Lab) -> _Space:
-    member = lab.member(_STRATEGY)
-    space = Space.of(lab.prepared.log, member)
-    log = lab.prepared.log
-    validation = lab.split.validation.sample(lab.budget.asked, 2)
-    return _Space(
-        space, lab.wanted(member, space.table), validation,
-        shopper_vectors(log, validation, member, space.table),
-        retriever_of(log, member, space.table),
-    )  # fmt: skip
-
-
-def _config(lab: Lab, method: str) -> ReaderConfig:
-    budget = lab.budget
-    return replace(
-        PRESETS["standard"].reader, method=method, seed=lab.request.seed,
-        max_tokens=budget.llm_tokens, max_shoppers=budget.llm_shoppers, layers=budget.llm_layers,
-    )  # fmt: skip
-
-
-def _trained(lab: Lab, beside: _Space, llm: Path, method: str) -> tuple[TrainedReader, float]:
-    began = time.monotonic()
-    reader = train_reader(
-        lab.prepared.log, lab.split.ends, beside.space.table, llm, _config(lab, method),
-        lab.request.work / f"reader-{method}", lab.bar(method), retriever=beside.retriever,
-    )  # fmt: skip
-    return reader, time.monotonic() - began
-
-
-def _read(lab: Lab, reader: TrainedReader, questions: Questions, name: str) -> Tensor:
-    """The reader's states (q, d), made once."""
-    return lab.kept(
-        f"states-{name}",
-        lambda: reader_states(
-            reader, lab.prepared.log, questions.starts, questions.ends, progress=lab.bar(name)
-        ),
-    )
-
-
 def peft(lab: Lab, llm: Path, methods: Sequence[str] = METHODS) -> Result:
-    """Each method alone in the retriever's space; gains are over LoRA."""
+    """Each method's own order of the retriever's candidates; gains are over LoRA."""
     began = time.monotonic()
-    beside = _retriever(lab)
-    told = [lab.answered(_RETRIEVER, f"mix-up by {_STRATEGY} alone", beside.wanted,
-                         beside.space.items, 0.0)]  # fmt: skip
+    beside = lab.beside(_STRATEGY)
+    told = [_alone(lab, beside)]
     left_out = []
     for method in methods:
         try:
@@ -130,9 +82,9 @@ def peft(lab: Lab, llm: Path, methods: Sequence[str] = METHODS) -> Result:
     names = [each.name for each in told]
     budget = lab.budget
     note = (
-        f"Every method had {budget.llm_tokens:,} tokens of {budget.llm_shoppers:,} shoppers, "
-        f"{budget.llm_layers or 'all'} layers and seed {lab.request.seed}: the verdict is on "
-        "this budget. What is ranked is the reader alone, so that it shows."
+        f"Every method had {budget.llm_tokens:,} tokens of {budget.llm_shoppers:,} shoppers and "
+        f"seed {lab.request.seed}: the verdict is on this budget. The LLM alone orders the "
+        f"retriever's first {gate.CANDIDATES}, so that it shows."
     )
     return finished(
         lab.request, lab.prepared, told, time.monotonic() - began,
@@ -140,52 +92,87 @@ def peft(lab: Lab, llm: Path, methods: Sequence[str] = METHODS) -> Result:
     )  # fmt: skip
 
 
-def _method(lab: Lab, beside: _Space, llm: Path, method: str) -> Answered:
-    reader, seconds = _trained(lab, beside, llm, method)
-    parameters = sum(p.numel() for p in peft_methods.trainable(reader.model))
-    looked = _read(lab, reader, beside.validation, f"{method}-validation")
-    chosen = gate.choose_weight(beside.validation, _measured(lab, beside, looked), 0)
-    read = _read(lab, reader, lab.questions(), method)
+def _alone(lab: Lab, beside: Beside) -> Answered:
+    """The retriever without the LLM."""
+    words = f"mix-up by {_STRATEGY} alone"
+    return lab.answered(_RETRIEVER, words, beside.wanted, beside.items, 0.0)
+
+
+def _method(lab: Lab, beside: Beside, llm: Path, method: str) -> Answered:
+    tuned, seconds = _tuned(lab, llm, method)
+    assert tuned.trained is not None
+    parameters = sum(p.numel() for p in peft_methods.trainable(tuned.trained.model))
+    served = tuned.served(_work(lab, method))
+    chosen = gate.choose_weight(beside.validation, _measured(lab, beside, method, served), 0)
+    scores = lab.scored(method, beside, lambda: served)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     words = (
         f"{parameters:,} trainable parameters, {seconds:.0f} s, the process at most {peak:,.0f} "
         f"MiB so far; validation's weight beside the retriever: {chosen.weight:g}"
     )
-    return lab.answered(method, words, read, beside.space.items, seconds)
+    return lab.reranked(method, words, beside, scores, 1.0, seconds)
+
+
+def _tuned(lab: Lab, llm: Path, method: str) -> tuple[StagedLlm, float]:
+    """The LLM tuned by the method on the budget, and the seconds that it took."""
+    began = time.monotonic()
+    config: LlmConfig = replace(
+        PRESETS["standard"].llm, method=method, seed=lab.request.seed,
+        max_tokens=lab.budget.llm_tokens, max_shoppers=lab.budget.llm_shoppers,
+    )  # fmt: skip
+    made = staged(
+        lab.prepared.log, lab.split.ends, llm, lab.request.settings.llm, config,
+        _work(lab, method), lambda _: lab.bar(method),
+    )  # fmt: skip
+    return made, time.monotonic() - began
+
+
+def _work(lab: Lab, method: str) -> Path:
+    return lab.request.work / f"llm-{method}"
+
+
+def _measured(lab: Lab, beside: Beside, name: str, served: Reranker) -> Mapping[float, Values]:
+    """Validation's ranks at each of the LLM's weights beside the retriever."""
+
+    def make() -> torch.Tensor:
+        found = ranks_beside(
+            lab.prepared.log, beside.validation, beside.looked, beside.items, 0.0, served,
+            lab.bar(f"{name}, gate"),
+        )  # fmt: skip
+        return torch.from_numpy(np.stack([found[weight] for weight in gate.WEIGHTS]))
+
+    return dict(zip(gate.WEIGHTS, lab.kept(f"gate-{name}", make).numpy(), strict=True))
 
 
 def llm(lab: Lab, folder: Path) -> Result:
-    """The tuned reader beside the retriever and alone, then with one part taken away."""
+    """The tuned LLM beside the retriever and alone, then with one part taken away."""
     began = time.monotonic()
-    beside = _retriever(lab)
-    items = beside.space.items
-    reader, seconds = _trained(lab, beside, folder, "lora")
-    looked = _read(lab, reader, beside.validation, "llm-validation")
-    measured = _measured(lab, beside, looked)
+    beside = lab.beside(_STRATEGY)
+    tuned, seconds = _tuned(lab, folder, "lora")
+    served = tuned.served(_work(lab, "lora"))
+    measured = _measured(lab, beside, "lora", served)
     chosen = gate.choose_weight(beside.validation, measured, 0)
     shown = chosen.weight or _best_weight(measured)
-    read = _read(lab, reader, lab.questions(), "llm")
-    both = gate.fused(beside.wanted, read, shown)
     gated = "what validation chose" if chosen.weight else "validation's gate is closed: 0"
+    scores = lab.scored("lora", beside, lambda: served)
+    words = f"its own order of the retriever's first {gate.CANDIDATES}"
     told = [
-        lab.answered(_RETRIEVER, f"mix-up by {_STRATEGY} alone", beside.wanted, items, 0.0),
-        lab.answered("with the LLM", f"fused at {shown:g} ({gated})", both, items, seconds),
-        lab.answered("the LLM alone", "the tuned reader's own order", read, items, seconds),
+        _alone(lab, beside),
+        lab.reranked(
+            "with the LLM", f"fused at {shown:g} ({gated})", beside, scores, shown, seconds
+        ),
+        lab.reranked("the LLM alone", words, beside, scores, 1.0, seconds),
     ]
-    for name, words, make in _ablations(lab, reader):
-        changed, took = timed(lambda make=make, name=name: lab.kept(f"states-{name}", make))  # type: ignore[misc]
-        told.append(lab.answered(f"alone, {name}", words, changed, items, took))
+    for name, words, make in _ablations(lab, tuned, served):
+        at = time.monotonic()
+        scores = lab.scored(name, beside, make)
+        took = time.monotonic() - at
+        told.append(lab.reranked(f"alone, {name}", words, beside, scores, 1.0, took))
     return finished(
         lab.request, lab.prepared, told, time.monotonic() - began, reference=_RETRIEVER,
-        notes=("Parts are taken away from the reader alone: beside the retriever at a small "
-               "weight none of it would show.",),
+        notes=("Parts are taken away from the LLM alone: beside the retriever at a small weight "
+               "none of it would show.",),
     )  # fmt: skip
-
-
-def _measured(lab: Lab, beside: _Space, looked: Tensor) -> dict[float, Values]:
-    """Validation's ranks at each of the reader's weights beside the retriever."""
-    log, items = lab.prepared.log, beside.space.items
-    return gate.read_ranks(log, beside.validation, beside.looked, looked, items)
 
 
 def _best_weight(measured: Mapping[float, Values]) -> float:
@@ -198,57 +185,84 @@ def _best_weight(measured: Mapping[float, Values]) -> float:
     return max(found, key=lambda weight: found[weight])
 
 
-def _ablations(lab: Lab, reader: TrainedReader) -> Iterator[tuple[str, str, Callable[[], Tensor]]]:
-    """(name, words, how to make the states) of each part that is taken away."""
-    log, asked = lab.prepared.log, lab.questions()
+def _ablations(
+    lab: Lab, tuned: StagedLlm, served: LikelihoodReranker
+) -> Iterator[tuple[str, str, Callable[[], Reranker]]]:
+    """(name, words, how to make the reranker) of each part that is taken away."""
+    settings, work = lab.request.settings, _work(lab, "lora")
 
-    def states(form_of: TrainedReader) -> Tensor:
-        return reader_states(form_of, log, asked.starts, asked.ends, progress=lab.bar("states"))
+    def loaded(adapter: Path | None = None) -> LikelihoodReranker:
+        facts = tuned.facts if adapter else None
+        data_dir = work if adapter else settings.data_dir
+        return load_reranker(str(tuned.folder), data_dir, settings.threads, lab.say, facts, adapter)
 
-    def formed(**changes: Any) -> TrainedReader:
-        return replace(reader, form=replace(reader.form, **changes))
-
-    def without_opening() -> Tensor:
-        tokenize = Tokenizer(reader.llm_folder / "tokenizer.json")
-        prompts, opening = Prompts(log, reader.form, tokenize), len(tokenize(OPENING))
-        texts = [
-            prompts(start, stop)[0].tokens[opening:]
-            for start, stop in zip(asked.starts.tolist(), asked.ends.tolist(), strict=True)
-        ]
-        return states_of(reader, texts, progress=lab.bar("states"))
-
-    yield "no opening line", "the prompt begins with the first step", without_opening
-    yield "one to two steps", "only the newest steps are read", lambda: states(formed(lines=1))
-    yield "three words a title", "4 tokens of each title", lambda: states(formed(text_tokens=4))
     yield (
-        "no adapter",
-        "the LLM as it was, under the trained head",
-        lambda: _without(reader, states),
+        "no opening line",
+        "the prompts begin with the first step",
+        lambda: LikelihoodReranker(_NoOpening(served.scorer), 0.0),
     )
+    yield (
+        "the newest step only",
+        "nothing before it is read",
+        lambda: _Changed(served, lambda history: history[-1:]),
+    )
+    yield (
+        "three words a title",
+        "the history's titles are cut to three words",
+        lambda: _Changed(served, lambda history: tuple(map(_cut, history))),
+    )
+    yield "no adapter", "the LLM as it was", loaded
     yield (
         "random adapter",
-        "an adapter of the same size, drawn by the seed",
-        lambda: _random(reader, states, lab.request.seed),
+        "the adapter's own numbers, shuffled by the seed",
+        lambda: loaded(_shuffled(work / "adapter", work / "shuffled", lab.request.seed)),
     )
 
 
-def _without(reader: TrainedReader, states: Callable[[TrainedReader], Tensor]) -> Tensor:
-    with reader.model.disable_adapter():
-        return states(reader)
+class _NoOpening:
+    """CausalScorer: another one, whose prompts have no opening line."""
+
+    def __init__(self, inside: CausalScorer) -> None:
+        self.name, self.tokens_at_once = inside.name, inside.tokens_at_once
+        self._inside = inside
+
+    def tokenize(self, text: str) -> Tokens:
+        return () if text in (prompt.OPENING, prompt.GENERAL) else self._inside.tokenize(text)
+
+    def log_probabilities(self, packed: Packed) -> FloatArray:
+        return self._inside.log_probabilities(packed)
 
 
-@torch.no_grad()
-def _random(reader: TrainedReader, states: Callable[[TrainedReader], Tensor], seed: int) -> Tensor:
+class _Changed:
+    """Reranker: another one, which is told of histories that have been changed."""
+
+    def __init__(
+        self, inside: Reranker, change: Callable[[tuple[Read, ...]], tuple[Read, ...]]
+    ) -> None:
+        self.name = inside.name
+        self._inside, self._change = inside, change
+
+    def score(
+        self, requests: Sequence[RerankRequest], deadline: Deadline
+    ) -> list[FloatArray | None]:
+        changed = [replace(each, history=self._change(each.history)) for each in requests]
+        return self._inside.score(changed, deadline)
+
+
+def _cut(read: Read) -> Read:
+    """The step, its item's title cut to three words."""
+    if read.item is None:
+        return read
+    return replace(read, item=replace(read.item, title=" ".join(read.item.text.split()[:3])))
+
+
+def _shuffled(adapter: Path, out: Path, seed: int) -> Path:
     """Each of the adapter's matrices shuffled: the same numbers, and nothing learnt in them."""
-    kept = {}
+    shutil.copytree(adapter, out, dirs_exist_ok=True)
     generator = torch.Generator().manual_seed(seed)
-    for name, value in reader.model.named_parameters():
-        if "lora_" in name:
-            kept[name] = value.detach().clone()
-            order = torch.randperm(value.numel(), generator=generator)
-            value.copy_(value.flatten()[order].view_as(value))
-    found = states(reader)
-    for name, value in reader.model.named_parameters():
-        if name in kept:
-            value.copy_(kept[name])
-    return found
+    tensors = {
+        name: value.flatten()[torch.randperm(value.numel(), generator=generator)].view_as(value)
+        for name, value in load_file(adapter / peft_methods.ADAPTER).items()
+    }
+    save_file(tensors, out / peft_methods.ADAPTER)
+    return out

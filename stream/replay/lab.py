@@ -3,42 +3,62 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from models.fusion import blend
 from models.making import Say
+from models.ports import FloatArray, Reranker
 from models.sequence import Member, SequenceConfig, SequenceModel
+from models.training.gate import CANDIDATES
+from models.training.llm_stage import Asked, Bars
+from models.training.log import Places
 from models.training.presets import PRESETS
-from models.training.progress import Progress
 from models.training.questions import Questions, Split
 from models.training.sequence import SequenceTraining, train_member, training_key
-from models.training.space import fitted, shopper_vectors
+from models.training.space import Space, fitted, shopper_vectors
 from stream.replay.answers import Answers
 from stream.replay.asking import learnt
 from stream.replay.contest import Answered
 from stream.replay.prepare import Prepared, Request
-from stream.replay.scored import put_vectors
+from stream.replay.scored import block_of, leave_out, put_scores, put_vectors
 
-Bars = Callable[[str], Progress]
+_ASKED: Final = 64  # questions that the LLM is asked at once
+_BEHIND: Final = 100.0  # what is taken from the scores of all that is no candidate
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What each variant gets, the same for all: epochs of the sequence model; of the LLM's tuning
-    tokens, shoppers and layers (0: all); questions that choose a weight.
+    tokens and shoppers; questions that choose a weight.
     """
 
     epochs: int = 16
     llm_tokens: int = 150_000
     llm_shoppers: int = 2000
-    llm_layers: int = 16
     asked: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What the LLM stands beside: a retriever, and its first candidates of each question.
+
+    ``wanted`` (q, d) of the questions and ``looked`` (v, d) of those of ``validation``, against
+    ``items`` (1 + n, d); ``rows`` (q, c), 0 where there are fewer, and their ``cosines`` (q, c).
+    """
+
+    items: Tensor
+    wanted: Tensor
+    validation: Questions
+    looked: Tensor
+    rows: Places
+    cosines: FloatArray
 
 
 @dataclass(slots=True)
@@ -94,6 +114,72 @@ class Lab:
         put_vectors(answers, baskets, self.prepared.log, wanted, items, self.prepared.enters)
         return Answered(name, "variant", words, answers, seconds)
 
+    def beside(self, strategy: str) -> Beside:
+        """The retriever of a mix-up, trained on the budget."""
+        log, member = self.prepared.log, self.member(strategy)
+        space = Space.of(log, member)
+        wanted = self.wanted(member, space.table)
+        validation = self.split.validation.sample(self.budget.asked, 2)
+        looked = shopper_vectors(log, validation, member, space.table)
+        return Beside(
+            space.items, wanted, validation, looked, *self._candidates(wanted, space.items)
+        )
+
+    def _candidates(self, wanted: Tensor, items: Tensor) -> tuple[Places, FloatArray]:
+        """The first of each question, best first: rows (q, c) and cosines (q, c)."""
+        log, baskets = self.prepared.log, self.prepared.asked.baskets
+        block = block_of(log)
+        shape = len(baskets), min(CANDIDATES, log.items)
+        rows, cosines = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
+        for start in range(0, len(baskets), block):
+            scores = wanted[start : start + block] @ items.T
+            leave_out(baskets, log, start, scores, enters=self.prepared.enters)
+            best = torch.topk(scores, shape[1], dim=1)
+            there = torch.isfinite(best.values)
+            rows[start : start + block] = torch.where(there, best.indices, 0).numpy()
+            cosines[start : start + block] = torch.where(there, best.values, 0.0).numpy()
+        return rows, cosines
+
+    def scored(self, name: str, beside: Beside, make: Callable[[], Reranker]) -> FloatArray:
+        """What a reranker makes of the candidates (q, c), 0 where there is none; asked once."""
+        baskets = self.prepared.asked.baskets
+
+        def asked() -> Tensor:
+            llm, told = Asked(self.prepared.log, make()), self.bar(name)
+            found = torch.zeros(beside.rows.shape)
+            for start in range(0, len(baskets), _ASKED):
+                some = range(start, min(start + _ASKED, len(baskets)))
+                spans = [(int(baskets.starts[n]), int(baskets.ends[n])) for n in some]
+                rows = [beside.rows[n][beside.rows[n] > 0] for n in some]
+                for n, scores in zip(some, llm.scores(spans, rows), strict=True):
+                    found[n, : len(scores)] = torch.from_numpy(scores)
+                told.step(some.stop, len(baskets), loss=0.0, metric=0.0)
+            return found
+
+        return np.asarray(self.kept(f"scores-{name}", asked).numpy(), np.float32)
+
+    def reranked(
+        self, name: str, words: str, beside: Beside, scores: FloatArray, weight: float,
+        seconds: float,
+    ) -> Answered:  # fmt: skip
+        """A variant whose candidates the LLM's ``scores`` (q, c) order at ``weight``.
+
+        What is no candidate follows, in the retriever's order.
+        """
+        log, baskets = self.prepared.log, self.prepared.asked.baskets
+        block = block_of(log)
+        answers = Answers(self.request.asked_in / f"variant-{_plain(name)}", baskets)
+        order = blend(beside.cosines, scores, weight)
+        for start in range(0, len(baskets), block):
+            some = beside.wanted[start : start + block] @ beside.items.T - _BEHIND
+            for n in range(len(some)):
+                there = beside.rows[start + n] > 0
+                some[n, beside.rows[start + n][there]] = torch.from_numpy(order[start + n][there])
+            put_scores(answers, baskets, log, start, some, enters=self.prepared.enters)
+        answers.reranked[:] = 1
+        answers.flush()
+        return Answered(name, "variant", words, answers, seconds)
+
     def kept(self, name: str, make: Callable[[], Tensor]) -> Tensor:
         """A tensor that is made once on this budget."""
         budget = hashlib.sha256(repr(self.budget).encode()).hexdigest()[:8]
@@ -105,9 +191,3 @@ class Lab:
 
 def _plain(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-." else "-" for c in name)
-
-
-def timed(make: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    """What ``make`` makes, and the seconds that it took."""
-    began = time.monotonic()
-    return make(), time.monotonic() - began

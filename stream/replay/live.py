@@ -20,7 +20,7 @@ from stream.replay.answers import KEPT, Answers
 from stream.replay.driver import Driver, Plan, Progress
 from stream.replay.kafka import ThroughKafka
 from stream.replay.prepare import Live, Prepared, Request, prepare
-from stream.replay.remembering import RememberingIndex
+from stream.replay.remembering import REMEMBERING
 from stream.replay.stage import InProcess
 from stream.replay.store import Store
 from stream.settings import Settings
@@ -60,10 +60,10 @@ def folder_of(request: Request, live: Live) -> Path:
 
 
 def settings_of(request: Request, live: Live) -> Settings:
-    """The worker's settings: lists as long as is measured, one partition."""
+    """The worker's settings: lists as long as is measured, one partition, an index of its own."""
     return replace(
         request.settings, bundle=live.bundle or "none", rerank=live.rerank, list_size=KEPT,
-        partitions=1,
+        partitions=1, index="edge",
     )  # fmt: skip
 
 
@@ -100,7 +100,7 @@ async def _drive(
         return
     store = Store(home / "store.sqlite")
     bundle = Path(live.bundle) if live.bundle else None
-    parts = await asyncio.to_thread(assemble, settings, say, index, bundle, RememberingIndex)
+    parts = await asyncio.to_thread(assemble, settings, say, index, bundle, REMEMBERING)
     try:
         if (told := store.mark("popularity")) is not None:
             parts.popularity.restore(told.decode())

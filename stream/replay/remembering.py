@@ -13,7 +13,7 @@ from uuid import UUID
 
 from models.domain import Item
 from models.ports import FloatArray, Hit, Stored
-from stream.index_edge import EdgeIndex
+from stream.index_edge import EdgeAdapter, EdgeIndex
 from stream.items import point_id
 
 #: Items that are remembered, some 3 KB each; past it all are forgotten and read anew.
@@ -65,6 +65,9 @@ class RememberingIndex(EdgeIndex):
         for item_id in item_ids:
             self._kept.pop(item_id, None)
             self._items.pop(_number(UUID(point_id(item_id))), None)
+
+
+REMEMBERING: Final = EdgeAdapter(RememberingIndex)
 
 
 def _number(point: int | UUID | str) -> int:

@@ -5,62 +5,59 @@ It needs no network and runs no script but its own. What it says stands in ``res
 
 from __future__ import annotations
 
-from stream.replay.report_cost import coverage, latency
-from stream.replay.report_examples import examples
-from stream.replay.report_ladder import (
-    SIGNS,
-    chance,
-    descriptions,
-    headline_table,
-    ladders,
-    metric_tables,
-)
-from stream.replay.report_made import facts, made, protocol
-from stream.replay.report_page import Section, page
-from stream.replay.report_slices import slices
-from stream.replay.report_text import text
-from stream.replay.result import Result
-from stream.replay.verdict import HITS, Finding, finding, subjects, verdict
+from itertools import zip_longest
 
-_FINDINGS = {
-    Finding.BETTER: ("better", "Better"),
-    Finding.WORSE: ("worse", "Worse"),
-    Finding.OPEN: ("open", "The data cannot tell"),
-}
+from stream.replay import report_figures as figures
+from stream.replay.report_page import page
+from stream.replay.report_text import counted, made_at, moment
+from stream.replay.result import HEADLINE, Example, ExampleList, Result
+from stream.replay.verdict import HITS, PLACES, finding, ranked, subjects, verdict
 
 
 def report(result: Result) -> str:
     """The whole file. Linear in the contenders' metrics and slices; questions do not enter."""
-    hits = ladders(result) + headline_table(result) + chance(result)
-    sections = [
-        Section("verdict", "Verdict", _verdict(result), "Verdict"),
-        Section("protocol", "How it was asked", protocol(result), "Protocol"),
-        Section("ladder", "Who finds what comes next", hits + descriptions(result)
-                + metric_tables(result), "Contenders"),
-        Section("slices", "Where it helps", slices(result), "Slices"),
-        Section("reach", "Accuracy and reach", coverage(result), "Reach"),
-        Section("time", "Time", latency(result), "Time"),
-        Section("examples", "Example shoppers", examples(result.examples), "Shoppers"),
-        Section("made", "How it was made", made(result), "Command"),
-    ]  # fmt: skip
-    return page(result.title or "Replay", "Weft replay", facts(result), sections)
-
-
-def _verdict(result: Result) -> str:
-    sentences = verdict(result)
-    lead, rest = sentences[0], sentences[1:]
-    about = subjects(result)[:1]
-    sign = ""
-    if about:
-        found = finding(about[0].gains[HITS])
-        name, words = _FINDINGS[found]
-        sign = (
-            f'<p class="finding {name}"><span aria-hidden="true">{SIGNS[found]}</span> {words}</p>'
-        )
-    more = "".join(f"<li>{text(each)}</li>" for each in rest)
-    return (
-        f'{sign}<p class="lead">{text(lead)}</p>{f"<ul>{more}</ul>" if more else ""}'
-        '<p class="how">Intervals in brackets hold 95 % of the resampled means; shoppers are '
-        "drawn, not questions. “Better” and “worse” are said only where the paired difference’s "
-        "interval leaves out 0.</p>"
+    about = subjects(result)
+    facts = (
+        counted(result.protocol.questions, "question"),
+        counted(len(result.contenders), "contender"),
+        f"{moment(result.data.first_ts)[:10]} to {moment(result.data.last_ts)[:10]}",
+        f"made {made_at(result.made_at)}",
     )
+    return page(
+        "report.html",
+        title=result.title or "Replay",
+        facts=" · ".join(facts),
+        result=result,
+        hits=HITS,
+        places=PLACES,
+        sentences=verdict(result),
+        found=finding(about[0].gains[HITS]) if about else None,
+        finding_of=finding,
+        signs=figures.SIGNS,
+        contenders=ranked(result),
+        compared=sum(HITS in each.gains for each in result.contenders) - 1,
+        kind=figures.kind,
+        kinds=figures.kinds,
+        timeline=figures.timeline(result),
+        ladders={metric: figures.headline(result, metric) for metric in HEADLINE},
+        families=figures.families(result),
+        cells=figures.cells,
+        meanings=figures.meanings,
+        cuts=figures.cuts(result),
+        reach=figures.reach(result),
+        latency=figures.latency(result),
+        found_by=_found_by,
+        rows_of=_rows,
+    )
+
+
+def _found_by(example: Example) -> int:
+    """Contenders whose list held a target."""
+    return sum(any(each.hits) for each in example.lists)
+
+
+def _rows(shown: ExampleList) -> list[tuple[int, str, str | None, bool | None]]:
+    """(place, title, reason, hit) of each line; there may be fewer reasons and hits than titles."""
+    count = len(shown.titles)
+    rows = zip_longest(shown.titles, shown.reasons[:count], shown.hits[:count])
+    return [(place, *row) for place, row in enumerate(rows, 1)]

@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from markupsafe import Markup, escape
+
 from models.evaluation import Interval
 from stream.replay.report_axis import Axis
-from stream.replay.report_text import short, text
+from stream.replay.report_text import short
 
 _ROW: Final = 42
 _TOP: Final = 6
@@ -39,9 +41,15 @@ class Mark:
     kind: str = "live"
 
 
+def mark(kind: str) -> Markup:
+    """The mark of a kind in a legend."""
+    drawn = _shape(kind, "7", 7)
+    return Markup(f'<svg width="14" height="14" aria-hidden="true">{drawn}</svg>')
+
+
 def ladder(
     marks: Sequence[Mark], axis: Axis, label: str, tick: Callable[[float], str], at: float | None
-) -> str:
+) -> Markup:
     """Rows of a mark with its interval; a broken line runs through ``at``.
 
     ``label``: what the plot shows, for those who do not see it.
@@ -59,7 +67,7 @@ def ladder(
 def percentiles(
     rows: Sequence[tuple[str, str, Sequence[float]]], axis: Axis, label: str,
     tick: Callable[[float], str],
-) -> str:  # fmt: skip
+) -> Markup:  # fmt: skip
     """Rows of label, words and three values, the least first: a dot, a bar and a cross-bar."""
     height = _TOP + _ROW * len(rows) + _AXIS
     parts = [_grid(axis, height - _AXIS, tick)]
@@ -79,7 +87,7 @@ def percentiles(
 def scatter(
     points: Sequence[tuple[str, str, float, float]], across: Axis, up: Axis, label: str,
     ticks: tuple[Callable[[float], str], Callable[[float], str]],
-) -> str:  # fmt: skip
+) -> Markup:  # fmt: skip
     """Points of (name, kind, x, y); names are numbers or letters, the key stands beside the plot.
 
     ``ticks``: how a number on the axis across, and on the one up, is written.
@@ -91,36 +99,38 @@ def scatter(
         y = _up(up, value, floor)
         parts.append(f'<line class="grid" x1="0" x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>')
         if value > up.low:
-            parts.append(f'<text class="tick" x="0" y="{y - 4:.1f}">{text(ticks[1](value))}</text>')
+            parts.append(
+                f'<text class="tick" x="0" y="{y - 4:.1f}">{_text(ticks[1](value))}</text>'
+            )
     places = [(across.share(x) * 320, _up(up, y, floor)) for _name, _kind, x, y in points]
     for (name, kind, x, value), (dx, dy) in zip(points, _names(points, places), strict=True):
         y = _up(up, value, floor)
         parts.append(_shape(kind, across.x(x), y))
         parts.append(
             f'<svg x="{across.x(x)}" y="{y:.1f}" overflow="visible"><text class="name" '
-            f'x="{dx:.0f}" y="{dy:.0f}">{text(name)}</text></svg>'
+            f'x="{dx:.0f}" y="{dy:.0f}">{_text(name)}</text></svg>'
         )
     return _drawing(label, height, parts)
 
 
 def timeline(
     whole: tuple[int, int], asked: tuple[int, int], label: str, words: Sequence[str]
-) -> str:
+) -> Markup:
     """The log's span (epoch ms) with the part that was asked; ``words``: first and last day."""
     axis = Axis(whole[0], max(whole[1], whole[0] + 1), ())
     low, high = (f"{100 * axis.share(ts):.2f}%" for ts in asked)
     parts = [
         '<line class="span log" x1="0" x2="100%" y1="14" y2="14"/>',
         f'<line class="span asked" x1="{low}" x2="{high}" y1="14" y2="14"/>',
-        f'<text class="tick" x="0" y="38">{text(words[0])}</text>',
-        f'<text class="tick end" x="100%" y="38">{text(words[1])}</text>',
+        f'<text class="tick" x="0" y="38">{_text(words[0])}</text>',
+        f'<text class="tick end" x="100%" y="38">{_text(words[1])}</text>',
     ]
     return _drawing(label, 44, parts)
 
 
-def _drawing(label: str, height: int, parts: Sequence[str]) -> str:
-    return (
-        f'<svg class="plot" role="img" aria-label="{text(label)}" width="100%" '
+def _drawing(label: str, height: int, parts: Sequence[str]) -> Markup:
+    return Markup(
+        f'<svg class="plot" role="img" aria-label="{_text(label)}" width="100%" '
         f'height="{height}">{"".join(parts)}</svg>'
     )
 
@@ -134,7 +144,7 @@ def _grid(axis: Axis, floor: int, tick: Callable[[float], str]) -> str:
         )
         parts.append(
             f'<line class="grid" x1="{x}" x2="{x}" y1="0" y2="{floor}"/>'
-            f'<text class="{kind}" x="{x}" y="{floor + 18}">{text(tick(value))}</text>'
+            f'<text class="{kind}" x="{x}" y="{floor + 18}">{_text(tick(value))}</text>'
         )
     return "".join(parts)
 
@@ -160,10 +170,10 @@ def _row(mark: Mark, axis: Axis, y: int) -> str:
 
 
 def _label(name: str, words: str, y: int) -> str:
-    shown = text(_fitting(name, _LETTERS - len(words)))
+    shown = _text(_fitting(name, _LETTERS - len(words)))
     return (
         f'<text class="label" x="0" y="{y + 15}">{shown}</text>'
-        f'<text class="figure end" x="100%" y="{y + 15}">{text(words)}</text>'
+        f'<text class="figure end" x="100%" y="{y + 15}">{_text(words)}</text>'
     )
 
 
@@ -175,6 +185,11 @@ def _fitting(name: str, longest: int) -> str:
 
 def _shape(kind: str, x: str, y: float) -> str:
     return f'<svg x="{x}" y="{y:.1f}" overflow="visible" class="shape {kind}">{_SHAPES[kind]}</svg>'
+
+
+def _text(value: str) -> str:
+    """One line for markup, in content and in quoted attributes."""
+    return str(escape(short(value)))
 
 
 def _up(axis: Axis, value: float, floor: int) -> float:
@@ -201,13 +216,3 @@ def _names(
 
 def _cross(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def legend(kinds: Sequence[str], more: str = "") -> str:
-    """What the shapes mean; ``more`` is HTML of further entries."""
-    told = "".join(
-        f'<li><svg width="14" height="14" aria-hidden="true">{_shape(kind, "7", 7)}</svg>'
-        f"{text(kind)}</li>"
-        for kind in kinds
-    )
-    return f'<ul class="legend">{told}{more}</ul>'

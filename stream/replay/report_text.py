@@ -1,4 +1,4 @@
-"""Words, numbers and times of a report, made safe for a page.
+"""Words, numbers and times of a report, and how outside words are made harmless.
 
 Titles come from outside catalogues: markup in them is text, and marks that turn the direction of
 writing or move a terminal's cursor are shown as what they are, a character that says nothing.
@@ -10,14 +10,14 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from html import escape
 from typing import Final
+
+from markupsafe import Markup, escape
 
 from models.evaluation import Interval
 from stream.demo_view import clean
+from stream.replay.result import Protocol
 
-#: Characters of a title that anyone reads.
-TITLE: Final = 120
 NOTHING: Final = "–"
 _DAY: Final = re.compile(r"\b\d{4}-\d\d-\d\d\b")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,34 +51,24 @@ _UNITS: Final = {
 _OTHER: Final = Unit(1, 4, "")
 
 
-def text(value: str, longest: int = 0) -> str:
-    """One line for HTML, in content and in quoted attributes; cut to ``longest`` characters."""
-    return escape(short(value, longest), quote=True)
-
-
 def short(value: str, longest: int = 0) -> str:
     """One clean line, not escaped; cut to ``longest`` characters (0: whole)."""
     words = clean(value)
     return words if not longest or len(words) <= longest else words[: longest - 1] + "…"
 
 
-def lines(value: str) -> str:
+def lines(value: str) -> Markup:
     """Several lines for a ``pre``: each is clean and escaped, and its indent is kept."""
     told = []
     for line in value.splitlines():
         indent = len(line) - len(line.lstrip(" "))
-        told.append(" " * indent + text(line))
-    return "\n".join(told)
+        told.append(" " * indent + escape(clean(line)))
+    return Markup("\n").join(told)
 
 
-def whole_days(escaped: str) -> str:
-    """The same text, in which no date is broken at a hyphen."""
-    return _DAY.sub(r'<span class="whole">\g<0></span>', escaped)
-
-
-def title(value: str) -> str:
-    """A title or a query: its own direction of writing does not reach its neighbours."""
-    return f"<bdi>{text(value, TITLE)}</bdi>"
+def whole_days(value: str) -> Markup:
+    """The text, escaped, in which no date is broken at a hyphen."""
+    return Markup(_DAY.sub(r'<span class="whole">\g<0></span>', str(escape(clean(value)))))
 
 
 def unit(metric: str) -> Unit:
@@ -128,6 +118,19 @@ def moment(ts: int) -> str:
     except OverflowError:
         return str(ts)
     return f"{when:%Y-%m-%d}" if when.hour == when.minute == 0 else f"{when:%Y-%m-%d %H:%M}"
+
+
+def span(asked: Protocol) -> str:
+    """When questions are asked."""
+    return f"{moment(asked.asked_from)} until {moment(asked.asked_until)}"
+
+
+def made_at(told: str) -> str:
+    """An ISO 8601 time to the minute, in UTC; as it is, if it is no time."""
+    try:
+        return f"{datetime.fromisoformat(told).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError):
+        return told
 
 
 def seconds(value: float) -> str:

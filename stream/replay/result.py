@@ -188,8 +188,7 @@ def _contender(told: dict[str, Any]) -> Contender:
 
 
 def _both(told: dict[str, Any]) -> dict[str, dict[str, Interval]]:
-    """A file of before slices had gains has none of theirs."""
-    return {name: _intervals(told.get(name, {})) for name in ("metrics", "gains")}
+    return {name: _intervals(told[name]) for name in ("metrics", "gains")}
 
 
 def _intervals(told: dict[str, Any]) -> dict[str, Interval]:

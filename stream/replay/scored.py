@@ -28,19 +28,10 @@ def put_scores(
 ) -> None:  # fmt: skip
     """Writes the answers to questions from ``start`` on, of scores (b, 1 + n); they are changed.
 
-    What enters (``enters``, (1 + n,) epoch ms) after a question is left out, and what the shopper
-    had before, as the live rules leave out what was bought, unless ``again``. Equal scores share
-    their mean rank; a target without a score (-inf) is not listed.
+    What ``leave_out`` names is left out. Equal scores share their mean rank; a target without a
+    score (-inf) is not listed.
     """
-    rows = np.asarray(log.rows)
-    scores[:, 0] = -torch.inf
-    if not again:
-        for n in range(len(scores)):
-            had = rows[baskets.starts[start + n] : baskets.ends[start + n]]
-            scores[n, torch.from_numpy(had[had <= log.items].astype(np.int64))] = -torch.inf
-    if enters is not None:
-        asked = baskets.ts[start : start + len(scores)]
-        scores[torch.from_numpy(enters[None, :] > asked[:, None])] = -torch.inf
+    leave_out(baskets, log, start, scores, again=again, enters=enters)
     best = torch.topk(scores, min(KEPT, scores.shape[1] - 1), dim=1)
     listed = torch.where(best.values > -torch.inf, best.indices, 0).numpy()
     answers.lists[start : start + len(scores), : listed.shape[1]] = listed
@@ -54,6 +45,26 @@ def put_scores(
         answers.ranks[first:last] = torch.where(there, found, torch.inf).numpy()
         answers.tied[first:last] = ((equal > 1) & there).numpy()
     answers.answered[start : start + len(scores)] = 1
+
+
+def leave_out(
+    baskets: Baskets, log: TrainingLog, start: int, scores: Tensor,
+    *, again: bool = False, enters: NDArray[np.int64] | None = None,
+) -> None:  # fmt: skip
+    """Takes their scores (-inf), in place, from what is not to be listed.
+
+    That is what enters (``enters``, (1 + n,) epoch ms) after a question, and what the shopper had
+    before, as the live rules leave out what was bought, unless ``again``.
+    """
+    rows = np.asarray(log.rows)
+    scores[:, 0] = -torch.inf
+    if not again:
+        for n in range(len(scores)):
+            had = rows[baskets.starts[start + n] : baskets.ends[start + n]]
+            scores[n, torch.from_numpy(had[had <= log.items].astype(np.int64))] = -torch.inf
+    if enters is not None:
+        asked = baskets.ts[start : start + len(scores)]
+        scores[torch.from_numpy(enters[None, :] > asked[:, None])] = -torch.inf
 
 
 def put_vectors(

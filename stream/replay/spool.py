@@ -6,7 +6,7 @@ publish` would produce, once; the order is that of ``ts``, and of the file among
     values.bin            keys and values, one after the other
     ends    (n,) int64    where each value ends
     keys    (n,) uint32   length of each key
-    topics  (n,) uint8    index into ``SHOPPER_TOPICS``
+    topics  (n,) uint8    the topic's rank (``stream.topics``)
     users   (n,) uint64   hash of the shopper (``models.training.log.user_hash``)
     ts      (n,) int64    epoch ms
     order   (n,) int64    the records by time
@@ -30,11 +30,11 @@ from models.errors import InvalidFile
 from models.training.log import user_hash
 from stream.delivery import Record
 from stream.publish import Entry
-from stream.topics import SHOPPER_TOPICS
+from stream.topics import RANKS
 
 _MARK: Final = "made-of.json"
 _COLUMNS: Final = {"ends": "q", "keys": "I", "topics": "B", "users": "Q", "ts": "q"}
-_RANK: Final = {topic: rank for rank, topic in enumerate(SHOPPER_TOPICS)}
+_TOPICS: Final = {rank: topic for topic, rank in RANKS.items()}
 
 
 class Spool:
@@ -58,7 +58,7 @@ class Spool:
         start = int(self._ends[number - 1]) if number else 0
         middle = start + int(self._keys[number])
         key, value = self._values[start:middle], self._values[middle : int(self._ends[number])]
-        return Record(SHOPPER_TOPICS[int(self._topics[number])], key.tobytes(), value.tobytes())
+        return Record(_TOPICS[int(self._topics[number])], key.tobytes(), value.tobytes())
 
     def moments(self, start: int = 0) -> Iterator[tuple[int, int, int]]:
         """(ts, first, last + 1) of each run of ``order`` with one ts, from place ``start`` on."""
@@ -98,7 +98,7 @@ def spooled(folder: Path, key: str, entries: Callable[[], Iterable[Entry]]) -> S
             record = entry.record
             own, value = record.key or b"", record.value or b""
             end += values.write(own) + values.write(value)
-            row = (end, len(own), _RANK[record.topic], user_hash(own.decode()), entry.ts)
+            row = (end, len(own), RANKS[record.topic], user_hash(own.decode()), entry.ts)
             for column, cell in zip(columns.values(), row, strict=True):
                 column.append(cell)
     if not end:

@@ -29,7 +29,7 @@ from stream.replay.answers import Shown
 from stream.replay.store import Store
 from stream.settings import Settings
 from stream.shoppers import Recommends, ShopperProcessor
-from stream.state import loads
+from stream.states import States
 from stream.topics import RECOMMENDATIONS, TopicNames
 
 #: A replay waits for the LLM as long as it takes: its lists are measured, not its haste.
@@ -81,8 +81,9 @@ class InProcess:
         self._rows = rows
         self._derived = Derived(parts.popularity, parts.memory)
         self._models = _Timed(parts.live, models_batch)
+        self._states = States({0: store.states})
         self._processor = ShopperProcessor(
-            settings, store.states, self._models, parts.popularity, self, 1,
+            settings, self._states, self._models, parts.popularity, self, 1,
             clock=lambda: self._now / 1000, memory=parts.memory,
         )  # fmt: skip
         self._catalogue = CatalogueProcessor(
@@ -120,15 +121,15 @@ class InProcess:
     def overlook(self, place: int, record: Record) -> None:
         """See ``Stage``. Steps are kept from a shopper's first search on: they say where it led."""
         value, key = orjson.loads(record.value or b"{}"), record.key or b""
-        if self._derived.memory is None or not (value.get("query") or key in self._store.states):
+        if self._derived.memory is None or not (value.get("query") or self._states.holds(0, key)):
             if (item_id := value.get("item_id")) is not None:
                 self._derived.popularity.add(item_id, value["ts"])
             return
         event = decode_shopper(record.topic, record.key, record.value, value["ts"])
-        state = loads(self._store.states.get(key))
+        state = self._states.newest(0, key).copy()
         state.apply(record.topic, place, event)
         self._derived.learn(state, record.topic, place, event)
-        self._store.states[key] = state.dumps()
+        self._states.put(0, key, state, state.dumps())
 
     def newest(self, key: bytes) -> Shown | None:
         """See ``Stage``."""
@@ -178,9 +179,6 @@ class _Timed:
     @property
     def wants_rerank(self) -> bool:
         return self._models.wants_rerank
-
-    def forget(self) -> None:
-        self._models.forget()
 
     def recommend(self, histories: Sequence[History], _deadline: Deadline) -> list[Recommendation]:
         began = time.perf_counter()

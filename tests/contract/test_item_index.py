@@ -17,12 +17,16 @@ from qdrant_client import QdrantClient
 from models.domain import Item
 from models.fake import HashEncoder, MemoryIndex
 from models.ports import FloatArray, Hit, ItemIndex
-from stream.index_edge import EdgeIndex
-from stream.index_server import ServerIndex, connect
+from stream.index_client import connect
+from stream.index_port import IndexHome, Owner
+from stream.index_registry import ADAPTERS, adapter_of
+from stream.index_server import ServerIndex
 from stream.replay.remembering import RememberingIndex
+from stream.settings import Settings
 from tests.qdrant_http import fake_qdrant
 
 ENCODER = HashEncoder(dim=32)
+OWNER = Owner("kraft-1", "", "weft")
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
 
 
@@ -35,15 +39,25 @@ class Adapter:
     threads: bool = True
 
 
-def edge(folder: Path, _closing: ExitStack) -> Adapter:
-    def opened() -> ItemIndex:
-        return EdgeIndex(folder / "items", ENCODER.name, ENCODER.dim)
+def registered(name: str) -> Callable[[Path, ExitStack], Adapter]:
+    """One of the registry, as a worker opens it."""
 
-    def reopened(index: ItemIndex) -> ItemIndex:
-        index.close()
-        return opened()
+    def made(folder: Path, closing: ExitStack) -> Adapter:
+        server = closing.enter_context(fake_qdrant())
+        settings = Settings(index=name, data_dir=folder, qdrant_url=server.url)
+        adapter, home = adapter_of(settings), IndexHome(settings)
 
-    return Adapter(opened, reopened)
+        def opened() -> ItemIndex:
+            return adapter.open(home, "", ENCODER.name, ENCODER.dim)
+
+        def reopened(index: ItemIndex) -> ItemIndex:
+            index.close()
+            return opened()
+
+        opened().close()
+        return Adapter(opened, reopened if adapter.known(home) else None)
+
+    return made
 
 
 def remembering(folder: Path, _closing: ExitStack) -> Adapter:
@@ -60,15 +74,10 @@ def remembering(folder: Path, _closing: ExitStack) -> Adapter:
 def local(_folder: Path, _closing: ExitStack) -> Adapter:
     client = QdrantClient(":memory:")
     return Adapter(
-        lambda: ServerIndex(client, "items", ENCODER.name, ENCODER.dim),
-        lambda _: ServerIndex(client, "items", ENCODER.name, ENCODER.dim),
+        lambda: ServerIndex(client, "items", ENCODER.name, ENCODER.dim, OWNER),
+        lambda _: ServerIndex(client, "items", ENCODER.name, ENCODER.dim, OWNER),
         threads=False,  # the client's local mode is for one thread; a server is not
     )
-
-
-def http(_folder: Path, closing: ExitStack) -> Adapter:
-    fake = closing.enter_context(fake_qdrant())
-    return _over_http(fake.url, "items")
 
 
 def server(_folder: Path, closing: ExitStack) -> Adapter:
@@ -76,12 +85,9 @@ def server(_folder: Path, closing: ExitStack) -> Adapter:
         pytest.skip("no Qdrant server: set WEFT_TEST_QDRANT_URL, e.g. http://127.0.0.1:6333")
     collection = f"weft-test-{uuid.uuid4().hex}"
     closing.callback(connect(url).delete_collection, collection)
-    return _over_http(url, collection)
 
-
-def _over_http(url: str, collection: str) -> Adapter:
     def opened() -> ItemIndex:
-        return ServerIndex(connect(url), collection, ENCODER.name, ENCODER.dim)
+        return ServerIndex(connect(url), collection, ENCODER.name, ENCODER.dim, OWNER)
 
     def reopened(index: ItemIndex) -> ItemIndex:
         index.close()
@@ -90,29 +96,24 @@ def _over_http(url: str, collection: str) -> Adapter:
     return Adapter(opened, reopened)
 
 
-ADAPTERS = {
-    "memory": lambda _folder, _closing: Adapter(MemoryIndex),
-    "edge": edge,
+KINDS: dict[str, Callable[[Path, ExitStack], Adapter]] = {
+    "fake": lambda _folder, _closing: Adapter(MemoryIndex),
     "remembering": remembering,
     "local": local,
-    "http": http,
-    "server": server,
+    "real server": server,
+    **{f"WEFT_INDEX={name}": registered(name) for name in ADAPTERS},
 }
 
 
 @pytest.fixture(
     params=[
-        "memory",
-        "edge",
-        "remembering",
-        "local",
-        "http",
-        pytest.param("server", marks=pytest.mark.qdrant),
+        pytest.param(name, marks=pytest.mark.qdrant if name == "real server" else ())
+        for name in KINDS
     ]
 )
 def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Adapter]:
     with ExitStack() as closing:
-        yield ADAPTERS[request.param](tmp_path, closing)
+        yield KINDS[request.param](tmp_path, closing)
 
 
 @pytest.fixture

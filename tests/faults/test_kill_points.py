@@ -18,8 +18,8 @@ from bench.faults.kill_points import KillPoint
 from bench.faults.schedule import PARTITIONER, PARTITIONS
 from bench.faults.sender import producer
 from bench.faults.workers import Setup, Worker
+from models.domain import Kind
 from stream.broker import ensure_topics
-from stream.contracts import EventKind
 from stream.partition import partition_of
 from stream.settings import load
 from stream.state import ShopperState, loads
@@ -172,7 +172,7 @@ def test_the_checker_finds_that_a_state_without_its_offset_takes_a_record_twice(
     bench: Bench,
 ) -> None:
     ledger = Ledger()
-    ledger.landed(Action(EventKind.CLICK, SHOPPERS[0], TS, "i1"), "clicks", 0)
+    ledger.landed(Action(Kind.CLICK, SHOPPERS[0], TS, "i1"), "clicks", 0)
 
     def duplicated() -> int:
         states = topics.states(bench.kafka.bootstrap, TopicNames(group=GROUP).changelog)

@@ -9,12 +9,14 @@ import pytest
 from confluent_kafka import Producer
 
 from models.domain import Item
+from models.errors import BrokerUnavailable
 from models.fake import HashEncoder
 from models.zero_shot import ZeroShotSpace
 from stream.catalogue import CatalogueProcessor, Tally
 from stream.catalogue_feed import CatalogueFeed
 from stream.contracts import encode_product
 from stream.delivery import KafkaDelivery
+from stream.filling import GroupProgress
 from stream.follower import Follower
 from stream.index_edge import EdgeIndex
 from stream.products import GroupFollower, IndexFollower
@@ -81,3 +83,13 @@ def test_transactions_are_read_to_their_end_and_a_restart_goes_on_there(
 
     life(Tally(upserted=200, encoded=200))
     life(Tally())
+
+
+def test_a_group_is_not_complete_with_a_topic_that_the_broker_does_not_know_just_now(
+    kafka: RealKafka, names: TopicNames
+) -> None:
+    """Of no partition all is read: a second index would go live without an item."""
+    progress = GroupProgress({"bootstrap.servers": kafka.bootstrap}, names.of("clicks"), "group")
+    with pytest.raises(BrokerUnavailable, match="does not know"):
+        progress.complete()
+    progress.close()

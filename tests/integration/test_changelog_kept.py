@@ -18,8 +18,10 @@ from confluent_kafka.admin import (
 from models.errors import UnsafeChangelog
 from stream.broker import ensure_topics
 from stream.changelog import Changelog
-from stream.doctor import Status, examine
+from stream.doctor import examine
+from stream.findings import Status
 from stream.settings import Settings
+from stream.states import States
 from stream.topics import TopicNames
 from tests.kafka import RealKafka
 
@@ -90,17 +92,17 @@ def test_what_is_deleted_while_workers_run_is_refused_where_it_was_not_read(
 ) -> None:
     _, name = started(kafka, "running-", tmp_path)
     changelog = Changelog({"bootstrap.servers": kafka.bootstrap}, name)
-    table: dict[bytes, bytes] = {}
-    changelog.restored(table, changelog.read({0, 1}), {})
+    table = States()
+    changelog.restored(table, changelog.read({0, 1}))
     assert len(table) == 10
     delete_before(kafka, name, 10)
     assert changelog.read({0, 1}).positions == {0: 0, 1: 10}  # the table has them
     other = Changelog({"bootstrap.servers": kafka.bootstrap}, name)
     with pytest.raises(UnsafeChangelog, match="10 of partition 1"):
         other.read({0, 1})
-    assert other.read({0}).states == {}
+    assert other.read({0}).states == {0: {}}
     embedded = Changelog({"bootstrap.servers": kafka.bootstrap}, name, None)
-    assert embedded.read({0, 1}).states == {}
+    assert embedded.read({0, 1}).states == {0: {}, 1: {}}
 
 
 @pytest.mark.parametrize("policy", ["delete", "compact,delete"])

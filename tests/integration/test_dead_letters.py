@@ -60,6 +60,15 @@ async def running(
     settings: Settings, models: Recommends | None = None, memory: QueryMemory | None = None
 ) -> AsyncIterator[ShopperProcessor]:
     """The shopper half of a worker, without ``models`` with fakes in their place."""
+    async with running_app(settings, models, memory) as (_app, processor):
+        yield processor
+
+
+@contextlib.asynccontextmanager
+async def running_app(
+    settings: Settings, models: Recommends | None = None, memory: QueryMemory | None = None
+) -> AsyncIterator[tuple[ShopperApp, ShopperProcessor]]:
+    """The same, and what feeds it."""
     layout = await asyncio.to_thread(ensure_topics, settings)
     popularity, config = Popularity(7), kafka_config(settings)
     recommender = models or Recommender(
@@ -80,7 +89,7 @@ async def running(
     serving = asyncio.create_task(processor.run())
     await app.start()
     try:
-        yield processor
+        yield app, processor
     finally:
         await app.stop()
         serving.cancel()

@@ -46,7 +46,7 @@ def test_every_line_of_json_is_a_list_by_the_contract_and_the_summary_adds_up(
 def test_the_llm_takes_part_by_the_bundles_own_gate_and_the_new_product_is_found(
     weights_dir: Path,
 ) -> None:
-    done = demo(weights_dir, "--seconds", "20", "--rate", "0.5", "--no-gain")
+    done = demo(weights_dir, "--seconds", "20", "--rate", "0.5")
     assert done.returncode == 0, done.stderr
     assert "reranked by the LLM" in done.stdout
     assert "retrievable" in done.stdout

@@ -11,11 +11,9 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from models.domain import Item
-from models.fake import HashEncoder, MemoryIndex
+from models.fake import HashEncoder, MemoryIndex, OverlapReranker
 from models.popularity import Popularity
 from models.query_memory import QueryMemory
-from models.reader import HistoryReader
-from models.reader_prompt import ReaderFormat
 from models.recommender import Recommender
 from models.vectors import CachedEncoder
 from models.zero_shot import ZeroShotSpace
@@ -25,7 +23,6 @@ from stream.settings import Settings
 from stream.shoppers import ShopperProcessor
 from stream.state import loads
 from tests.integration.test_dead_letters import dlq, letters, produce, running, until
-from tests.unit.test_reader import HEAD, SummingModel
 
 USER = b"shopper-quokka-417"
 #: Nobody else has these: an id, an item that the catalogue lacks, words, an event's id.
@@ -69,7 +66,7 @@ def held(told: bytes) -> list[bytes]:
 
 
 class Shop:
-    """The models with a reader that keeps prompts, and an encoder that keeps vectors on disk."""
+    """The models, with an encoder that keeps vectors on disk."""
 
     def __init__(self, folder: Path) -> None:
         encoder = HashEncoder(8)
@@ -77,9 +74,10 @@ class Shop:
         index, space = MemoryIndex(), ZeroShotSpace(self.encoder)
         items = [Item(f"i{n}", title, T0) for n, title in enumerate(TITLES)]
         index.upsert(items, space.item_vectors(items))
-        self.reader = HistoryReader(SummingModel(), HEAD, ReaderFormat())
         self.memory = QueryMemory(self.encoder)
-        self.models = Recommender(index, space, Popularity(7), self.reader, 0.5, 3, 5, self.memory)
+        self.models = Recommender(
+            index, space, Popularity(7), OverlapReranker(), 0.5, 3, 5, self.memory
+        )
 
 
 async def live_and_die(settings: Settings, processor: ShopperProcessor) -> None:
@@ -110,7 +108,6 @@ def test_after_an_erasure_only_marker_and_dead_letters_hold_anything_of_the_shop
             await live_and_die(settings, processor)
             before = await asyncio.to_thread(newest, settings)
             assert held(b"".join(filter(None, before.values())))  # else the search finds nothing
-            assert shop.reader._cache.bytes > 0
             await asyncio.to_thread(produce, settings, "erasures", USER, event(100))
             await until(lambda: processor.counters.acked == 8)
             after = await asyncio.to_thread(newest, settings)
@@ -123,7 +120,6 @@ def test_after_an_erasure_only_marker_and_dead_letters_hold_anything_of_the_shop
                 assert not held(value or b""), topic
                 assert key == USER or not held(key or b""), topic
             assert not held(b"".join(value for _, value in processor._table.items()))
-            assert shop.reader._cache.bytes == 0
             assert len(processor._backlog) == 0
 
     with EmbeddedBroker() as broker:

@@ -20,7 +20,8 @@ from models.fake import HashEncoder
 from models.vectors import CachedEncoder
 from stream.app import ShopperApp
 from stream.broker import EmbeddedBroker
-from stream.doctor import Status, examine
+from stream.doctor import examine
+from stream.findings import Status
 from stream.index_edge import EdgeIndex
 from stream.settings import Settings
 from stream.worker import Worker

@@ -17,11 +17,14 @@ from qdrant_client import QdrantClient, models
 from models.domain import Item
 from models.errors import IndexFull, IndexIncompatible, IndexUnavailable, InvalidSettings
 from models.fake import HashEncoder
-from stream.index_server import ServerIndex, connect
+from stream.index_client import connect
+from stream.index_port import Owner
+from stream.index_server import ServerIndex
 from tests.qdrant_http import FakeQdrant, fake_qdrant
 
 ENCODER = HashEncoder(dim=32)
 DRESS = Item("d1", "black linen dress", 1_700_000_000_000)
+OWNER = Owner("kraft-1", "shoes-", "weft")
 SECRET = "k3y-that-nobody-may-see"
 
 pytestmark = pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
@@ -34,7 +37,7 @@ def server() -> Iterator[FakeQdrant]:
 
 
 def opened(client: QdrantClient) -> ServerIndex:
-    return ServerIndex(client, "weft-items", ENCODER.name, ENCODER.dim)
+    return ServerIndex(client, "weft-items", ENCODER.name, ENCODER.dim, OWNER)
 
 
 def put(index: ServerIndex, *items: Item) -> None:
@@ -126,7 +129,7 @@ def test_a_request_that_the_server_refuses_stops_with_its_words(server: FakeQdra
 
 
 def test_batches_stay_under_five_megabytes_and_wait_for_the_write(server: FakeQdrant) -> None:
-    wide = ServerIndex(connect(server.url), "wide", "wide", 384)
+    wide = ServerIndex(connect(server.url), "wide", "wide", 384, OWNER)
     rows = list(np.random.default_rng(0).normal(size=(600, 384)).astype(np.float32))
     items = [
         Item(f"i{n}", "t", 1_700_000_000_000, description="é" * 10_000 if n < 200 else None)
@@ -142,13 +145,13 @@ def test_batches_stay_under_five_megabytes_and_wait_for_the_write(server: FakeQd
 def test_a_collection_of_another_encoder_is_refused(server: FakeQdrant) -> None:
     opened(connect(server.url))
     with pytest.raises(IndexIncompatible, match=r"hash-32.*WEFT_COLLECTION"):
-        ServerIndex(connect(server.url), "weft-items", "another", 32)
+        ServerIndex(connect(server.url), "weft-items", "another", 32, OWNER)
 
 
 def test_a_collection_of_another_dimension_is_refused(server: FakeQdrant) -> None:
     opened(connect(server.url))
     with pytest.raises(IndexIncompatible, match="32 numbers, not 64"):
-        ServerIndex(connect(server.url), "weft-items", "hash-64", 64)
+        ServerIndex(connect(server.url), "weft-items", "hash-64", 64, OWNER)
 
 
 def test_somebody_else_s_collection_is_refused(server: FakeQdrant) -> None:
@@ -158,7 +161,7 @@ def test_somebody_else_s_collection_is_refused(server: FakeQdrant) -> None:
         opened(connect(server.url))
     connect(server.url).create_collection("mine", {"title": other})
     with pytest.raises(IndexIncompatible, match="weft_format"):
-        ServerIndex(connect(server.url), "mine", ENCODER.name, 32)
+        ServerIndex(connect(server.url), "mine", ENCODER.name, 32, OWNER)
 
 
 def test_two_workers_agree_on_a_collection_s_identity_and_a_new_one_has_another(
@@ -167,8 +170,19 @@ def test_two_workers_agree_on_a_collection_s_identity_and_a_new_one_has_another(
     first, second = opened(connect(server.url)), opened(connect(server.url))
     assert first.identity == second.identity
     assert len(first.identity) == 12
-    other = ServerIndex(connect(server.url), "other", ENCODER.name, ENCODER.dim)
+    other = ServerIndex(connect(server.url), "other", ENCODER.name, ENCODER.dim, OWNER)
     assert other.identity != first.identity
+
+
+def test_a_collection_whose_making_was_interrupted_is_made_whole(server: FakeQdrant) -> None:
+    """Without an index of its field Qdrant orders by none: there would be no newest items."""
+    server.failures = [200, 200, 503]  # the second call has made it
+    with pytest.raises(IndexUnavailable):
+        opened(connect(server.url))
+    assert server.collections() == {"weft-items"}
+    assert server.indexed == []
+    opened(connect(server.url))
+    assert {name for _, name in server.indexed} == {"stock", "ts"}
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:6333", "ftp://host", "https://"])

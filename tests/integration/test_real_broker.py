@@ -33,7 +33,8 @@ def test_two_workers_at_once_create_every_topic_once(kafka: RealKafka) -> None:
     settings = _settings(kafka, "twice-")
     with ThreadPoolExecutor(2) as pool:
         layouts = list(pool.map(ensure_topics, [settings, settings]))
-    assert layouts == [Layout(partitions=3, embedded=False)] * 2
+    cluster = kafka.admin().list_topics(timeout=20).cluster_id
+    assert layouts == [Layout(partitions=3, embedded=False, cluster=cluster)] * 2
     compacted = ("twice-products", "twice-recommendations", "weft-twice-shoppers-changelog")
     assert [_policy(kafka, name, "cleanup.policy") for name in compacted] == ["compact"] * 3
     assert _policy(kafka, "twice-clicks", "cleanup.policy") == "delete"

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from models.bundle import open_bundle
 from stream.cli import cli
 from stream.replay import result
+from tests import tiny_llama
 from tests.replay_shop import DAY, START
 
 KINDS = ("midi dress", "wool coat", "linen shirt", "ankle boots")
@@ -113,6 +114,52 @@ def test_an_experiment_compares_variants_on_the_same_questions(shop: Path, tmp_p
     assert [each.kind for each in found.contenders] == ["variant", "variant"]
     assert found.reference == "id"
     assert found.contender("id").gains["HR@10"].mean == 0
+
+
+@pytest.mark.slow
+def test_each_way_to_tune_the_llm_is_compared_with_lora(shop: Path, tmp_path: Path) -> None:
+    told = run(
+        shop, tmp_path / "peft", "--epochs", "1", "--llm-tokens", "2000", "--methods",
+        "lora,prefix,qlora", command="experiment peft",
+        WEFT_LLM=str(tiny_llama.write(tmp_path / "llm")),
+    )  # fmt: skip
+    assert told.exit_code == 0, told.output
+    found = result.read(tmp_path / "peft")
+    names = [each.name for each in found.contenders]
+    assert names[:3] == ["no LLM", "lora", "prefix"]
+    assert found.reference == "lora"
+    assert "qlora" in names or any("qlora is left out" in note for note in found.notes)
+    assert found.contender("lora").reranked == 1
+    assert found.contender("no LLM").reranked == 0
+    for name in ("lora", "prefix"):
+        assert " trainable parameters, " in found.contender(name).words
+    with np.load(tmp_path / "peft" / result.ANSWERS) as kept:
+        answers = dict(kept)
+    assert (answers["ndcg10_0"] != answers["ndcg10_1"]).any(), "the LLM has an order of its own"
+
+
+@pytest.mark.slow
+def test_parts_are_taken_from_the_llm_and_change_its_order(shop: Path, tmp_path: Path) -> None:
+    llm = str(tiny_llama.write(tmp_path / "llm"))
+    told = run(
+        shop, tmp_path / "llm-out", "--epochs", "1", "--llm-tokens", "6000",
+        command="experiment llm", WEFT_LLM=llm,
+    )  # fmt: skip
+    assert told.exit_code == 0, told.output
+    found = result.read(tmp_path / "llm-out")
+    names = [each.name for each in found.contenders]
+    parts = ("no opening line", "the newest step only", "three words a title", "no adapter",
+             "random adapter")  # fmt: skip
+    assert names == [
+        "no LLM", "with the LLM", "the LLM alone", *(f"alone, {part}" for part in parts)
+    ]  # fmt: skip
+    assert found.reference == "no LLM"
+    with np.load(tmp_path / "llm-out" / result.ANSWERS) as kept:
+        answers = dict(kept)
+    alone = answers[f"ndcg10_{names.index('the LLM alone')}"]
+    for part in parts:
+        if part != "three words a title":  # the shop's titles are little longer
+            assert (answers[f"ndcg10_{names.index(f'alone, {part}')}"] != alone).any(), part
 
 
 def test_an_unknown_baseline_is_refused_with_those_there_are(shop: Path, tmp_path: Path) -> None:

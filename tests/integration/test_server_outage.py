@@ -14,7 +14,9 @@ from models.popularity import Popularity
 from models.recommender import Recommender
 from models.zero_shot import ZeroShotSpace
 from stream.broker import EmbeddedBroker
-from stream.index_server import ServerIndex, connect
+from stream.index_client import connect
+from stream.index_port import Owner
+from stream.index_server import ServerIndex
 from stream.settings import Settings
 from stream.state import loads
 from tests.integration.test_dead_letters import letters, produce, running, until
@@ -38,7 +40,8 @@ TROUBLES: dict[str, tuple[Callable[[FakeQdrant], None], bool]] = {
 
 def recommender(server: FakeQdrant) -> Recommender:
     """Over five dresses on the server, which has a second for each call."""
-    index = ServerIndex(connect(server.url, timeout=1), "weft-items", ENCODER.name, ENCODER.dim)
+    client = connect(server.url, timeout=1)
+    index = ServerIndex(client, "weft-items", ENCODER.name, ENCODER.dim, Owner("", "", "weft"))
     items = [Item(f"i{n}", f"linen dress {n}", T0) for n in range(5)]
     index.upsert(items, list(ENCODER.encode([item.text for item in items])))
     return Recommender(index, ZeroShotSpace(ENCODER), Popularity(7), None, 0.0, 3, 5)

@@ -180,15 +180,19 @@ class Shop:
             (data_dir / "weights").symlink_to(self.weights / "weights")
         return kind(replace(self.settings, data_dir=data_dir, **changed))
 
-    async def use(self, asked: str, timeout: float = 60) -> tuple[Answers, list[str]]:
+    async def use(
+        self, asked: str, timeout: float = 60, **changed: Any
+    ) -> tuple[Answers, list[str]]:
         """As the command does."""
-        return await self.ask(checked(self.settings, asked), timeout)
+        return await self.ask(checked(self.settings, asked), timeout, **changed)
 
-    async def ask(self, wish: Wish, timeout: float = 60) -> tuple[Answers, list[str]]:
+    async def ask(
+        self, wish: Wish, timeout: float = 60, **changed: Any
+    ) -> tuple[Answers, list[str]]:
         heard: list[str] = []
 
         def ask() -> Answers:
-            asking = Asking(self.settings, heard.append)
+            asking = Asking(replace(self.settings, **changed), heard.append)
             try:
                 asking.ask(wish)
                 return asking.wait(timeout)

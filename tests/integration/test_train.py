@@ -73,8 +73,8 @@ def test_a_training_that_was_killed_goes_on_and_ends_in_the_same_bundle(
     files_of = [{n: f.sha256 for n, f in b.manifest.files.items()} for b in bundles]
     assert files_of[0] == files_of[1]
     manifest = bundles[0].manifest
-    assert manifest.reader is not None
-    assert manifest.reader["method"] == "lora"
+    assert manifest.llm is not None
+    assert manifest.llm.method == "lora"
     assert manifest.told.data["events"] == 90 * 6 + 1  # a click with a query is a search as well
     assert 0 < manifest.told.metrics["validation HR@10 retriever"]["mean"] <= 1
     assert manifest.told.command.startswith("weft train --events ")

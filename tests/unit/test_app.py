@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,35 +22,18 @@ from models.recommender import Recommender
 from models.zero_shot import ZeroShotSpace
 from stream import settings as weft_settings
 from stream.app import ShopperApp
-from stream.changelog import Changelog, Read
 from stream.fake import MemoryDelivery
+from stream.intake import Gap, Partition
 from stream.shoppers import ShopperProcessor
-from stream.state import ShopperState
 from stream.transport import MendedConsumer, mend_offset_fetch
 
 CLICKS = TP("clicks", 0)
 
 
-def test_a_partition_that_leaves_takes_its_shoppers_along_and_the_new_ones_are_held(
-    tmp_path: Path,
-) -> None:
-    async def main() -> None:
-        settings = weft_settings.load({}, data_dir=tmp_path)
-        table = ShopperApp(settings, 4).table
-        table[b"gone"] = ShopperState(offsets={"clicks": 5}).dumps()
-        changelog = Changelog({}, "changelog")
-        new = ShopperState(offsets={"clicks": 9}).dumps()
-        changelog.restored(table, Read({b"new": new}, {b"new": 1}, {1: 10}), {b"gone": 0})
-        assert dict(table.items()) == {b"new": new}
-        assert changelog.positions == {1: 10}
-
-    asyncio.run(main())
-
-
 def test_a_state_that_cannot_be_read_ends_the_worker_with_the_reason(tmp_path: Path) -> None:
     async def main() -> BaseException | None:
         app = ShopperApp(weft_settings.load({}, data_dir=tmp_path), 4)
-        app.table[b"ana"] = b"no state"
+        app.table.restored({0: {b"ana": b"no state"}})
         processor = ShopperProcessor(
             weft_settings.load({}, data_dir=tmp_path), app.table,
             Recommender(MemoryIndex(), ZeroShotSpace(HashEncoder()), Popularity(7), None, 0, 1, 1),
@@ -67,7 +50,7 @@ def consumer() -> MendedConsumer:
     """A consumer of one partition, committed up to 10, without a connection."""
     made = MendedConsumer.__new__(MendedConsumer)
     made.app = SimpleNamespace(topics=SimpleNamespace(acks_enabled_for=lambda _topic: True))
-    made._moves, made._awaited, made._commit_every = 0, {}, None
+    made._moves, made._awaited, made._commit_every, made.rounds = 0, {}, None, 0
     made._gap, made._acked = defaultdict(IntervalTree), defaultdict(list)
     made._acked_index = defaultdict(set)
     made._read_offset = defaultdict(lambda: None, {CLICKS: 10})
@@ -103,6 +86,85 @@ def test_a_hole_that_was_looked_into_is_committed_over() -> None:
     made.step_over(CLICKS, 20)
     made._acked[CLICKS] = [20]
     assert made._new_offset(CLICKS) == 21
+
+
+class Missing:
+    """Says what lies in every gap: the record at 20 was dropped, retention took up to ``lost``."""
+
+    def __init__(self, lost: int) -> None:
+        self.lost = lost
+
+    def look(self, partition: Partition, first: int, before: int) -> Gap:
+        return Gap(20, self.lost)
+
+    def ends(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        return dict.fromkeys(partitions, 30)
+
+
+@pytest.mark.parametrize("later_record", [True, False])
+def test_what_is_gone_before_a_record_that_is_gone_back_for_is_lost_and_committed_over(
+    later_record: bool, tmp_path: Path
+) -> None:
+    settings = weft_settings.load({}, data_dir=tmp_path)
+
+    async def main() -> None:
+        made, app = consumer(), ShopperApp(settings, 4)
+        processor = ShopperProcessor(
+            settings, app.table,
+            Recommender(MemoryIndex(), ZeroShotSpace(HashEncoder()), Popularity(7), None, 0, 1, 1),
+            Popularity(7), MemoryDelivery(), 4,
+        )  # fmt: skip
+        sought: list[int] = []
+
+        async def seek_here(_tp: TP, offset: int, _wanted: Callable[[], bool]) -> None:
+            sought.append(offset)
+
+        made._thread, made.reading_at = SimpleNamespace(seek_here=seek_here), lambda _tp: 30
+        app.app.consumer, app._fetched.queue = made, asyncio.Queue()
+        app.attach(processor, Missing(lost=7), MemoryDelivery())
+        app.ready.set()
+        app._on_seek(CLICKS, 10)
+        if later_record:
+            assert not await app._follows_on(CLICKS, 25)
+        else:
+            assert await app.go_back(CLICKS, 30)
+        told = processor.counters
+        assert (told.lost, told.rewinds, told.stalls) == (7, later_record, not later_record)
+        assert (sought, app.held()) == ([20], {CLICKS: 20})
+        made._acked[CLICKS] = [20]
+        assert made._new_offset(CLICKS) == 21
+        processor.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("others_wait", "reading_at", "fetched", "coming"),
+    [  # 10 is next: what was handed out beyond it and is not here was dropped
+        (True, 10, False, True),
+        (True, None, False, True),
+        (True, 12, True, False),
+        (False, 12, False, False),
+        (False, 10, True, True),
+        (False, 10, False, False),  # nothing is before it: it should have come
+    ],
+)
+def test_a_partition_whose_turn_is_still_to_come_is_not_gone_back_for(
+    others_wait: bool, reading_at: int | None, fetched: bool, coming: bool, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        app = ShopperApp(weft_settings.load({}, data_dir=tmp_path), 4)
+        app.app.consumer = SimpleNamespace(
+            reading_at=lambda _tp: reading_at, is_buffered=lambda _tp: fetched
+        )
+        app.ready.set()
+        app._on_seek(CLICKS, 10)
+        app._fetched.queue = queue = asyncio.Queue()
+        if others_wait:
+            queue.put_nowait(SimpleNamespace(message=SimpleNamespace(tp=TP("clicks", 1))))
+        assert app.on_its_way(CLICKS) == coming
+
+    asyncio.run(main())
 
 
 def test_after_a_rewind_only_the_awaited_record_and_what_follows_is_delivered() -> None:

@@ -20,10 +20,12 @@ from models import bundle as bundles
 from models.bundle import EncoderFacts, open_bundle, read_manifest
 from models.errors import BundleInvalid
 from models.fake import HashEncoder
+from models.reader_backends import LlmFacts
 from models.trained import TrainedSpace
 from tests import tiny_bundle
 
 ENCODER = HashEncoder(24)
+TUNED = LlmFacts("SmolLM2", "a" * 64, "", "lora")
 
 
 @pytest.fixture
@@ -133,7 +135,7 @@ def test_no_manifest_is_no_bundle(path: Path) -> None:
     refused(path, "has no manifest.json")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"[" * 100_000, b'{"format": 2}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"[" * 100_000, b'{"format": 1}', b"\xff"])
 def test_a_manifest_that_is_none_is_refused(path: Path, content: bytes) -> None:
     (path / "manifest.json").write_bytes(content)
     refused(path, "manifest|format")
@@ -156,19 +158,30 @@ def test_an_encoder_fits_whatever_its_number_type() -> None:
     assert not trained.fits(EncoderFacts.of("all-MiniLM-L12-v2-int8-53aa5117", 384))
 
 
-def test_another_llm_is_refused_and_said(tmp_path: Path) -> None:
-    reader = {"llm": "SmolLM2", "llm_sha256": "a" * 64, "method": "lora"}
+def llm_of(path: Path, llm: LlmFacts | None, *files: str) -> None:
+    """Seals the folder with such an LLM, and these empty files of it."""
+    told = read_manifest(path).told
+    (path / "manifest.json").unlink()
+    (path / "llm").mkdir()
+    for name in files:
+        (path / "llm" / name).write_bytes(tensors({}))
+    bundles.seal(path, replace(told, llm=llm))
 
-    told = tiny_bundle.write(tmp_path / "r", ENCODER).told
-    head = tmp_path / "r" / "reader"
-    head.mkdir()
-    (head / "head.safetensors").write_bytes(tensors({}))
-    (tmp_path / "r" / "manifest.json").unlink()
-    bundles.seal(tmp_path / "r", replace(told, reader=reader))
-    bundle = open_bundle(tmp_path / "r")
-    bundle.check_llm("a" * 64)
-    with pytest.raises(BundleInvalid, match="tuned on SmolLM2 with sha256 aaaaaaaaaaaa…"):
-        bundle.check_llm("b" * 64)
+
+def test_a_tuned_llm_is_told_of_and_its_adapter_is_there(path: Path) -> None:
+    llm_of(path, TUNED, "adapter_model.safetensors")
+    assert open_bundle(path).manifest.llm == TUNED
+
+
+def test_a_tuned_llm_without_its_adapter_is_refused(path: Path) -> None:
+    llm_of(path, TUNED)
+    refused(path, "its LLM's adapter is missing")
+
+
+@pytest.mark.parametrize("llm", [None, replace(TUNED, method="none")])
+def test_an_adapter_of_no_tuned_llm_is_refused(path: Path, llm: LlmFacts | None) -> None:
+    llm_of(path, llm, "adapter_model.safetensors")
+    refused(path, "its manifest tells of no tuned LLM")
 
 
 def test_a_wrong_dimension_is_refused(path: Path) -> None:
@@ -187,13 +200,13 @@ def test_a_wrong_dimension_is_refused(path: Path) -> None:
     [
         "../evil.safetensors",
         "/etc/passwd.json",
-        "reader/../../x.json",
+        "llm/../../x.json",
         "a/b.json",
         "model.pkl",
         "x.py",
         ".hidden.json",
         "manifest.json",
-        "reader\\x.json",
+        "llm\\x.json",
         "",
         "x\x00.json",
     ],
@@ -212,9 +225,9 @@ def test_a_link_is_refused(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_linked_folder_or_manifest_is_refused(path: Path, tmp_path: Path) -> None:
-    (path / "reader").symlink_to(tmp_path)
-    refused(path, "reader is a link")
-    (path / "reader").unlink()
+    (path / "llm").symlink_to(tmp_path)
+    refused(path, "llm is a link")
+    (path / "llm").unlink()
     (path / "manifest.json").replace(tmp_path / "m.json")
     (path / "manifest.json").symlink_to(tmp_path / "m.json")
     refused(path, "its manifest is a link")
@@ -364,21 +377,20 @@ def test_numbers_that_are_not_finite_are_refused(path: Path) -> None:
 
 def test_a_configuration_that_names_code_is_refused(path: Path) -> None:
     told = read_manifest(path).told
-    (path / "reader").mkdir()
-    (path / "reader" / "config.json").write_text('{"auto_map": {"AutoModel": "x.Evil"}}')
-    (path / "reader" / "model.safetensors").write_bytes(tensors({}))
-    reader = {"llm": "x", "llm_sha256": "a" * 64, "method": "full"}
+    (path / "llm").mkdir()
+    (path / "llm" / "config.json").write_text('{"auto_map": {"AutoModel": "x.Evil"}}')
+    (path / "llm" / "model.safetensors").write_bytes(tensors({}))
     (path / "manifest.json").unlink()
-    bundles.seal(path, replace(told, reader=reader))
+    bundles.seal(path, replace(told, llm=TUNED))
     refused(path, "asks for code to be run")
 
 
-@pytest.mark.parametrize("field", ["gate", "space", "encoder", "reader", "mix"])
+@pytest.mark.parametrize("field", ["gate", "space", "encoder", "llm", "mix"])
 def test_a_manifest_changed_after_sealing_is_refused(path: Path, field: str) -> None:
     change: dict[str, Any] = {
         "gate": {"weight": 1.0},
         "encoder": {"model": "other", "sum": "", "dim": 24},
-        "reader": {"llm": "x", "llm_sha256": "a" * 64, "method": "lora"},
+        "llm": {"name": "x", "sha256": "a" * 64, "source": "", "method": "none"},
         "mix": {"cold": 1.0},
     }
     edit(path, lambda told: told.update({field: change.get(field, {**told["space"], "a": 1})}))
@@ -398,7 +410,10 @@ def test_a_manifest_changed_after_sealing_is_refused(path: Path, field: str) -> 
         ("encoder", {"model": "x"}),
         ("files", []),
         ("seed", "1"),
-        ("reader", {"llm": "x"}),
+        ("llm", {"name": "x"}),
+        ("llm", {"name": "", "sha256": "a" * 64, "source": "", "method": "none"}),
+        ("llm", {"name": "x", "sha256": "a", "source": "", "method": "none"}),
+        ("llm", {"name": "x", "sha256": "a" * 64, "source": "", "method": None}),
         ("extra", 1),
     ],
 )

@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-import http.server
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,8 +9,12 @@ from click.testing import CliRunner
 
 from stream.broker import EmbeddedBroker, ensure_topics
 from stream.cli import cli
-from stream.doctor import Finding, Status, examine
+from stream.doctor import examine
+from stream.findings import Finding, Status
+from stream.index_port import IndexHome
+from stream.index_registry import ADAPTERS, adapter_of
 from stream.settings import Settings
+from tests.qdrant_http import fake_qdrant
 
 
 def findings(settings: Settings) -> dict[str, Finding]:
@@ -57,37 +57,14 @@ def test_an_index_that_another_program_wrote_is_told_to_be_deleted(tmp_path: Pat
     assert findings(settings_in(tmp_path))["index"].status is Status.OK
 
 
-class _Qdrant(http.server.BaseHTTPRequestHandler):
-    """As much of a Qdrant server as answers whether a collection is there."""
-
-    def do_GET(self) -> None:
-        allowed = self.headers.get("api-key") == "sesame"
-        body = {"result": {"exists": True}, "status": "ok", "time": 0.0}
-        content = json.dumps(body if allowed else {"status": {"error": "sesame?"}}).encode()
-        self.send_response(200 if allowed else 401)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def qdrant() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Qdrant) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
-
-
 @pytest.mark.filterwarnings("ignore:Api key is used with an insecure")
 def test_a_qdrant_server_is_asked_with_its_key_and_its_refusal_is_told(tmp_path: Path) -> None:
-    with qdrant() as url:
+    with fake_qdrant() as server:
+        server.api_key = "sesame"
+        url = server.url
         right = settings_in(tmp_path, index="server", qdrant_url=url, qdrant_api_key="sesame")
+        assert findings(right)["index"].status is Status.LATER
+        adapter_of(right).open(IndexHome(right), "", "hash-8", 8).close()
         assert findings(right)["index"].status is Status.OK
         wrong = findings(dataclasses.replace(right, qdrant_api_key="other"))["index"]
         assert wrong.status is Status.MISSING
@@ -95,7 +72,24 @@ def test_a_qdrant_server_is_asked_with_its_key_and_its_refusal_is_told(tmp_path:
         assert "sesame" not in wrong.words
     away = findings(right)["index"]
     assert away.status is Status.MISSING
-    assert "no Qdrant server answers" in away.words
+    assert "WEFT_QDRANT_URL" in away.words
+
+
+def test_another_groups_collection_is_named_as_such(tmp_path: Path) -> None:
+    with fake_qdrant() as server:
+        base = settings_in(tmp_path, index="server", qdrant_url=server.url, collection="items")
+        other = dataclasses.replace(base, group="other")
+        adapter_of(other).open(IndexHome(other), "", "hash-8", 8).close()
+        found = findings(base)["index"]
+        assert found.status is Status.MISSING
+        assert "the group 'other'" in found.words
+        assert "WEFT_COLLECTION" in found.words
+
+
+def test_an_index_that_nobody_knows_is_named_with_those_that_are_known(tmp_path: Path) -> None:
+    found = findings(settings_in(tmp_path, index="papyrus"))["index"]
+    assert found.status is Status.MISSING
+    assert found.words == f"index='papyrus' must be one of {', '.join(ADAPTERS)}"
 
 
 def test_weights_that_the_settings_do_not_ask_for_may_be_missing(tmp_path: Path) -> None:

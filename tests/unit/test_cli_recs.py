@@ -78,6 +78,12 @@ def test_one_shopper_can_be_asked_for(broker: EmbeddedBroker) -> None:
     assert [orjson.loads(line)["user_id"] for line in lines] == ["u7"]
 
 
+def test_one_shopper_is_found_behind_many_others_of_the_partition(broker: EmbeddedBroker) -> None:
+    publish(broker, *((f"u{n}", made(f"u{n}", NOW + n)) for n in range(1_000)))
+    lines = recs(broker, "--user", "u999", "--json").stdout.splitlines()
+    assert [orjson.loads(line)["user_id"] for line in lines] == ["u999"]
+
+
 def test_the_limit_keeps_the_newest(broker: EmbeddedBroker) -> None:
     publish(broker, *((f"u{n}", made(f"u{n}", NOW + n)) for n in range(40)))
     lines = recs(broker, "--limit", "3", "--json").stdout.splitlines()

@@ -7,26 +7,19 @@ from typing import Any
 import click
 import pytest
 
-from models.manifest import KIND_LIKELIHOOD, KIND_LISTWISE, KIND_READER, UNTUNED
+from models.reader_backends import UNTUNED
 from stream.cli.train import _method, _preset
 
 
-def options(reranker: str = KIND_LIKELIHOOD, **more: Any) -> dict[str, Any]:
-    return {"reranker": reranker, "method": None, "rank": None, "llm_tokens": None, **more}
+def options(**more: Any) -> dict[str, Any]:
+    return {"method": None, "rank": None, "llm_tokens": None, **more}
 
 
-def test_by_likelihood_the_llm_stays_as_it_is_unless_a_tuning_is_asked_for() -> None:
+def test_the_llm_stays_as_it_is_unless_a_tuning_is_asked_for() -> None:
     assert _method(options()) == UNTUNED
     assert _method(options(method="dora")) == "dora"
     assert _method(options(rank=4)) is None  # the preset's
     assert _method(options(llm_tokens=1000)) is None
-
-
-@pytest.mark.parametrize("kind", [KIND_READER, KIND_LISTWISE])
-def test_the_other_kinds_are_tuned(kind: str) -> None:
-    assert _method(options(kind)) is None
-    with pytest.raises(click.UsageError, match="must be tuned: --method lora"):
-        _method(options(kind, method=UNTUNED))
 
 
 def test_a_tuning_of_nothing_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from confluent_kafka import Producer
 from models.errors import BrokerUnavailable
 from stream.broker import EmbeddedBroker
 from stream.control import (
+    GONE_AFTER,
     ControlReader,
     Report,
     State,
@@ -84,6 +86,53 @@ def test_a_record_that_is_none_of_ours_is_passed_over(broker: str, value: bytes)
     topic.put(Record(TOPIC, None, value, 0), Record(TOPIC, b"other", b"{}", 0))
     topic.put(report_record(TOPIC, REPORT, 1))
     assert topic.read().reports == {"w1": REPORT}
+
+
+def beats(worker: str, count: int) -> list[Record]:
+    report = Report(worker, "ab12", "beauty@ab12", State.SERVING, "ab12", 0)
+    return [report_record(TOPIC, report, 1, beat=True)] * count
+
+
+def test_a_worker_that_is_silent_while_another_beats_is_gone() -> None:
+    with EmbeddedBroker() as broker:
+        topic = Topic(broker.bootstrap)
+        topic.put(*beats("killed", 3), *beats("other", 1), *beats("me", GONE_AFTER - 1))
+        with ControlReader(topic.config, TOPIC, "me") as reader:
+            reader.to_the_end()
+            assert reader.gone() == []  # not for long enough yet
+            topic.put(*beats("other", 1), *beats("me", 1))
+            reader.to_the_end()
+            assert reader.gone() == ["killed"]
+            assert {report.worker for report in reader.running()} == {"other", "me"}
+            topic.put(*beats("killed", 1))  # it only stood still
+            reader.to_the_end()
+            assert reader.gone() == []
+            assert len(reader.running()) == 3
+
+
+def test_news_of_ones_own_are_no_beats_and_with_nobody_to_hear_nobody_is_gone() -> None:
+    with EmbeddedBroker() as broker:
+        topic = Topic(broker.bootstrap)
+        report = Report("me", "ab12", "beauty@ab12", State.EMBEDDING, "", 0)
+        topic.put(*beats("other", 1), *[report_record(TOPIC, report, 1)] * (2 * GONE_AFTER))
+        for me in ("me", ""):
+            with ControlReader(topic.config, TOPIC, me) as reader:
+                reader.to_the_end()
+                assert reader.gone() == []
+
+
+def test_who_runs_is_heard_and_who_was_killed_is_not() -> None:
+    with EmbeddedBroker() as broker:
+        topic = Topic(broker.bootstrap)
+        topic.put(*beats("killed", 2), *beats("runs", 1))
+        with ControlReader(topic.config, TOPIC, "me") as reader:
+            reader.to_the_end()
+            topic.put(*beats("runs", 1))
+            assert set(reader.heard(2.0)) == {"runs"}
+            topic.put(*beats("runs", 1), farewell_record(TOPIC, "killed"))
+            began = time.monotonic()
+            assert set(reader.heard(600.0)) == {"runs"}  # there is no other to wait for
+            assert time.monotonic() - began < 300
 
 
 def test_without_a_broker_it_says_so() -> None:

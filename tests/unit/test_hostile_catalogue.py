@@ -16,16 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from models import llm_graph, prompt, reader_graph
+from models import llm_graph, prompt
 from models.domain import Item, Kind, Recommendation, RecommendedItem, Step
-from models.fake import HashEncoder, ManualClock
+from models.fake import ManualClock
 from models.likelihood import LikelihoodReranker
-from models.listwise import ListwiseReranker
 from models.llm_tokens import Tokenizer
 from models.ports import Deadline, FloatArray, Read, Reranker, RerankRequest
-from models.reader import HistoryReader
-from models.reader_head import Head
-from models.reader_prompt import ReaderFormat, reader_prompt
 from stream.broker import EmbeddedBroker
 from stream.cli import cli
 from stream.contracts import AsOf, decode_product, encode_product, encode_recommendation
@@ -62,27 +58,7 @@ def likelihood(folder: Path, kind: str) -> Reranker:
     return LikelihoodReranker(scorer, 0.0)
 
 
-def reader(folder: Path, kind: str) -> Reranker:
-    from models.reader_onnx import OnnxStates
-
-    file = folder / f"reader-{kind}.onnx"
-    reader_graph.write(folder, file, kind)
-    model = OnnxStates("tiny", file, folder / "tokenizer.json", threads=1)
-    weight = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
-    none = np.zeros(64, np.float32)
-    return HistoryReader(model, Head(none + 1, none, weight, none), ReaderFormat())
-
-
-def listwise(folder: Path, kind: str) -> Reranker:
-    from models.llm_onnx import OnnxScorer
-
-    file = folder / f"listwise-{kind}.onnx"
-    llm_graph.write(folder, file, kind)
-    scorer = OnnxScorer("tiny", file, folder / "tokenizer.json", threads=1)
-    return ListwiseReranker(scorer, 0.0)
-
-
-Opened = Callable[[Callable[[Path, str], Reranker], str], Reranker]
+Opened = Callable[[str], Reranker]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def opened(folder: Path) -> Opened:
-    return cache(lambda kind, number: kind(folder, number))
+    return cache(lambda number: likelihood(folder, number))
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +80,7 @@ def scores(reranker: Reranker, history: tuple[str, ...], titles: tuple[str, ...]
     """(c,), as after a catalogue update: what a record of products says of each title."""
     items = tuple(published(f"i{n}", title) for n, title in enumerate(titles))
     reads = tuple(Read(Step(Kind.CLICK, NOW, title), published("h", title)) for title in history)
-    vectors = tuple(HashEncoder(64).encode([title or " "])[0] for title in titles)
-    request = RerankRequest(reads, items, vectors)
-    [found] = reranker.score([request], Deadline(ManualClock(), float("inf")))
+    [found] = reranker.score([RerankRequest(reads, items)], Deadline(ManualClock(), float("inf")))
     assert found is not None
     return found
 
@@ -130,18 +104,8 @@ def moved(reranker: Reranker, title: str) -> float:
 
 @pytest.mark.parametrize("title", HOSTILE.values(), ids=HOSTILE.keys())
 @pytest.mark.parametrize("number", [llm_graph.FP32, llm_graph.INT8])
-@pytest.mark.parametrize("kind", [likelihood, reader])
-def test_no_title_moves_another_items_score(
-    opened: Opened, kind: Callable[[Path, str], Reranker], number: str, title: str
-) -> None:
-    assert moved(opened(kind, number), title) <= TOLERANCE
-
-
-def test_where_candidates_see_each_other_such_titles_are_found_to_move_them(
-    opened: Opened,
-) -> None:
-    reranker = opened(listwise, llm_graph.FP32)
-    assert max(moved(reranker, title) for title in HOSTILE.values()) > TOLERANCE
+def test_no_title_moves_another_items_score(opened: Opened, number: str, title: str) -> None:
+    assert moved(opened(number), title) <= TOLERANCE
 
 
 def text_of(tokens: tuple[int, ...], tokenizer: Tokenizer) -> str:
@@ -153,7 +117,7 @@ _ANY = st.text(st.characters(codec="utf-8"), max_size=40) | st.sampled_from(list
 
 @settings(max_examples=200, deadline=None)
 @given(before=_ANY, title=_ANY, query=_ANY)
-def test_no_text_opens_or_closes_a_line_of_the_zero_shot_prompt(
+def test_no_text_opens_or_closes_a_line_of_the_prompt(
     tokenizer: Tokenizer, before: str, title: str, query: str
 ) -> None:
     [end] = tokenizer(prompt.END)
@@ -177,24 +141,6 @@ def test_no_text_opens_or_closes_a_line_of_the_zero_shot_prompt(
         opens = ("clicked:", "bought:", "bought after searching for ", "searched for:")
         assert all(line.startswith(opens) for line in lines[1:])
     assert tokenizer._tokenizer.token_to_id(tiny_llama.MARKER) not in (*told, *candidate)
-
-
-@settings(max_examples=200, deadline=None)
-@given(before=_ANY, title=_ANY, query=_ANY)
-def test_no_text_opens_or_closes_a_line_of_the_readers_prompt(
-    tokenizer: Tokenizer, before: str, title: str, query: str
-) -> None:
-    steps = (
-        Read(Step(Kind.CLICK, NOW, "a"), Item("a", before, NOW)),
-        Read(Step(Kind.PURCHASE, NOW, "b"), Item("b", title, NOW)),
-        Read(Step(Kind.SEARCH, NOW, None, query), None),
-    )
-    told = reader_prompt(steps, ReaderFormat(text_tokens=40), tokenizer)
-    headings = {"Clicked:": 0, "Bought:": 1, "Searched for:": 2}
-    lines = text_of(told.tokens, tokenizer).split("\n")[1:-1]
-    found = [headings[line] for line in lines if line in headings]
-    assert found == list(told.steps)  # a heading a step that says something, its own
-    assert len(lines) == 2 * len(told.steps)
 
 
 _MUTE = {"Cc", "Cf", "Zl", "Zp", "Cs", "Co"}

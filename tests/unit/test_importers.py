@@ -104,7 +104,7 @@ def test_amazon_2014s_literals_are_read_as_data_and_never_run(tmp_path: Path) ->
         "line 3: not a Python literal (ValueError)",
         "line 4: not a Python literal (ValueError)",
         "line 5: item_id is missing",
-        "line 6: asin has characters that are no text",
+        "line 6: it holds characters that are no text",
         "line 7: not a JSON object",
     ]
     assert told.set_aside["reviews_Beauty_5.json.gz"][0] == 3

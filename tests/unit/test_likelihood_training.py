@@ -13,29 +13,31 @@ from models import prompt
 from models.domain import Item, Kind, Step
 from models.errors import InvalidFile, InvalidSettings
 from models.fake import ManualClock
-from models.likelihood import load_likelihood
+from models.likelihood import load_reranker
 from models.llm_tokens import Tokenizer
 from models.llm_torch import TorchScorer
 from models.ports import Deadline, FloatArray, Read, RerankRequest
+from models.reader_backends import LlmFacts
 from models.training.checkpoint import kept
 from models.training.likelihood import (
-    LikelihoodConfig,
     TitlePrompts,
     TrainedLikelihood,
     title_loss,
     train_likelihood,
     untrained,
 )
+from models.training.llm_run import LlmConfig
 from models.training.log import Logged, TrainingLog
 from models.training.log_writing import prepare
+from models.training.peft_methods import METHODS
 from models.training.reader_windows import Histories
 from models.weights import fingerprint
-from tests import choosing_log, circling_log, tiny_llama
+from tests import circling_log, tiny_llama
 from tests.told_progress import Told
 
 torch.set_num_threads(1)  # the matrices are tiny: threads would only wait for each other
 
-CONFIG = LikelihoodConfig(
+CONFIG = LlmConfig(
     rank=4, lr=3e-3, warm_up=5, batch_tokens=512, epochs=2, max_tokens=3000, keep_seconds=0.0
 )
 
@@ -51,11 +53,11 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> TrainingLog:
-    return choosing_log.write(tmp_path_factory.mktemp("log") / "log")
+    return circling_log.write(tmp_path_factory.mktemp("log") / "log")
 
 
 def train(
-    log: TrainingLog, llm: Path, work: Path, config: LikelihoodConfig = CONFIG, until: int = 0
+    log: TrainingLog, llm: Path, work: Path, config: LlmConfig = CONFIG, until: int = 0
 ) -> tuple[TrainedLikelihood, Told]:
     told = Told(until)
     return train_likelihood(log, log.offsets[1:], llm, config, work, told), told
@@ -77,8 +79,8 @@ def two_ways(folder: Path) -> TrainingLog:
 def scores(trained: TrainedLikelihood, llm: Path, work: Path, seen: str) -> FloatArray:
     """Of new titles with z and with w, as served to a shopper who clicked ``seen``."""
     trained.save(work / "adapter")
-    told = {**trained.told(), "llm_sha256": fingerprint(llm)}
-    reranker = load_likelihood(work / "adapter", told, work, 1, print, str(llm))
+    told = LlmFacts(llm.name, fingerprint(llm), "", trained.tuning.method)
+    reranker = load_reranker(str(llm), work, 1, print, told, work / "adapter")
     assert reranker.name.endswith("/likelihood")
     candidates = tuple(Item(title, title, 0) for title in ("z" * 8, "w" * 8))
     history = (Read(Step(Kind.CLICK, 0, item_id=seen), Item(seen, seen, 0)),)
@@ -191,10 +193,19 @@ def test_the_loss_is_of_titles_alone_and_as_served(llm: Path, tmp_path: Path) ->
     assert found == pytest.approx(-2 * expected, rel=0.02)
 
 
-@pytest.mark.parametrize("method", ["prompt", "prefix"])
-def test_a_method_that_is_not_served_is_refused_before_training(method: str) -> None:
-    with pytest.raises(InvalidSettings, match="not served"):
-        LikelihoodConfig(method=method)
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "qlora"])
+def test_each_method_learns_what_is_foretold(
+    method: str, log: TrainingLog, llm: Path, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(CONFIG, method=method, lr=1e-2, epochs=1, max_tokens=2000)
+    _, told = train(log, llm, tmp_path, config)
+    losses = [loss for _, _, loss, _ in told.steps]
+    assert losses[-1] < losses[0]
+
+
+def test_a_method_that_is_not_known_is_refused() -> None:
+    with pytest.raises(InvalidSettings, match="lorra"):
+        LlmConfig(method="lorra")
 
 
 def test_a_log_without_a_next_title_is_refused(log: TrainingLog, llm: Path, tmp_path: Path) -> None:

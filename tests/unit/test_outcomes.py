@@ -16,6 +16,7 @@ from models.fake import OverlapReranker
 from models.ports import Deadline
 from stream.contracts import MAX_BYTES, decode_recommendation
 from stream.partition import partition_of
+from tests.read_states import read_states
 from tests.unit.test_shoppers import PARTITIONS, T0, Shop, drive, wait_for
 
 
@@ -57,9 +58,6 @@ class Raising:
             self.times -= 1
             raise self.error
         return self.inside(histories, deadline)
-
-    def forget(self) -> None:
-        """Nothing is kept."""
 
 
 def raising(error: WeftError, times: int) -> Shop:
@@ -149,7 +147,7 @@ def test_stop_the_processor_ends_with_the_reason_and_acks_nothing(leaf: type[Wef
 
 
 def test_stop_a_state_that_cannot_be_read_ends_the_intake_at_its_shoppers_event() -> None:
-    shop = Shop(table={b"ana": b'{"v": 99}'})
+    shop = Shop(table=read_states({b"ana": b'{"v": 99}'}))
     with pytest.raises(errors.UnreadableState, match="version 99"):
         shop.send("ana", item_id="i0")
     assert shop.acked == []

@@ -25,6 +25,7 @@ from stream.fake import MemoryDelivery
 from stream.partition import partition_of
 from stream.shoppers import ShopperProcessor
 from stream.state import loads
+from stream.states import States
 
 T0 = 1_700_000_000_000
 PARTITIONS = 4
@@ -49,9 +50,6 @@ class Watched:
     def wants_rerank(self) -> bool:
         return self.inside.wants_rerank
 
-    def forget(self) -> None:
-        self.inside.forget()
-
     def recommend(self, histories: Sequence[History], deadline: Deadline) -> list[Recommendation]:
         self.entered += 1
         if self.gate is not None:
@@ -68,7 +66,7 @@ class Shop:
     def __init__(self, seconds: float) -> None:
         self.clock = ManualClock()
         self.delivery = MemoryDelivery()
-        self.table: dict[bytes, bytes] = {}
+        self.table = States()
         self.acked = 0
         self.most_pending = 0
         self._offset = -1

@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from models.domain import Item
+from models.domain import History, Item, Kind
 from models.mixup import STRATEGIES, MixUp, MixUpConfig
-from models.rules import permitted, split_by_seen
-from stream.contracts import TOPIC_OF, EventKind, ShopperEvent
+from models.rules import Rules, split_by_seen
+from stream.contracts import ShopperEvent
 from stream.state import BOUGHT_KEPT, STEPS_KEPT, Applied, ShopperState, loads
-from stream.topics import SHOPPER_TOPICS
+from stream.topics import SHOPPER_TOPICS, topic_of
 
 T0 = 1_700_000_000_000
 _QUICK = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,7 +23,7 @@ _FEW = settings(_QUICK, max_examples=80)
 Log = dict[str, list[tuple[int, ShopperEvent]]]
 _RECORDS = st.lists(
     st.tuples(
-        st.sampled_from([*EventKind, *EventKind][:-1]),  # an erasure in seven
+        st.sampled_from([*Kind, *Kind, None]),  # an erasure in seven
         st.integers(0, 9),  # seconds: they tie
         st.integers(1, 3),  # offsets have gaps
         st.integers(0, 12),  # event ids repeat where they are asked for
@@ -40,14 +40,14 @@ _STEPS = st.lists(
 )
 
 
-def log_of(records: list[tuple[EventKind, int, int, int]], *, ids: bool = False) -> Log:
+def log_of(records: list[tuple[Kind | None, int, int, int]], *, ids: bool = False) -> Log:
     """By topic (offset, event), in the order in which the broker has them."""
     log: Log = {topic: [] for topic in SHOPPER_TOPICS}
     for number, (kind, second, gap, event_id) in enumerate(records):
-        item = f"i{number}" if kind in (EventKind.CLICK, EventKind.PURCHASE) else None
-        query = f"q{number}" if kind is EventKind.SEARCH else None
-        known = f"e{event_id}" if ids and kind is not EventKind.ERASURE else None
-        there = log[TOPIC_OF[kind]]
+        item = f"i{number}" if kind in (Kind.CLICK, Kind.PURCHASE) else None
+        query = f"q{number}" if kind is Kind.SEARCH else None
+        known = f"e{event_id}" if ids and kind is not None else None
+        there = log[topic_of(kind)]
         offset = (there[-1][0] if there else -1) + gap
         there.append((offset, ShopperEvent(kind, "u", T0 + second, item, query, known)))
     return log
@@ -103,7 +103,7 @@ def worked(log: Log, steps: list[tuple[str, str, int]]) -> Worker:
 @_QUICK
 @given(records=_RECORDS, steps=_STEPS)
 def test_any_redelivery_gives_what_sorting_the_records_gives(
-    records: list[tuple[EventKind, int, int, int]], steps: list[tuple[str, str, int]]
+    records: list[tuple[Kind | None, int, int, int]], steps: list[tuple[str, str, int]]
 ) -> None:
     log = log_of(records)
     state = worked(log, steps).state
@@ -112,10 +112,10 @@ def test_any_redelivery_gives_what_sorting_the_records_gives(
         (event.ts, rank, offset, event)
         for rank, topic in enumerate(SHOPPER_TOPICS)
         for offset, event in log[topic]
-        if event.kind is not EventKind.ERASURE and (erased is None or event.ts > erased)
+        if event.kind is not None and (erased is None or event.ts > erased)
     )
     rows = [(*place, e.kind.value, e.item_id, e.query) for *place, e in left]
-    bought = [(*place, e.item_id) for *place, e in left if e.kind is EventKind.PURCHASE]
+    bought = [(*place, e.item_id) for *place, e in left if e.kind is Kind.PURCHASE]
     assert state.rows == rows[-STEPS_KEPT:]
     assert state.bought == bought[-BOUGHT_KEPT:]
     assert state.erased_at == erased
@@ -125,7 +125,7 @@ def test_any_redelivery_gives_what_sorting_the_records_gives(
 @_QUICK
 @given(records=_RECORDS, steps=_STEPS)
 def test_any_redelivery_of_repeated_event_ids_gives_the_state_of_exactly_once(
-    records: list[tuple[EventKind, int, int, int]], steps: list[tuple[str, str, int]]
+    records: list[tuple[Kind | None, int, int, int]], steps: list[tuple[str, str, int]]
 ) -> None:
     log = log_of(records, ids=True)
     worker = worked(log, steps)
@@ -146,7 +146,7 @@ _SOME = st.frozensets(st.sampled_from("abcdefg"))
 def test_rules_leave_out_nothing_that_may_be_shown_and_let_nothing_else_in(
     items: list[Item], bought: frozenset[str], seen: frozenset[str]
 ) -> None:
-    kept = permitted(items, bought)
+    kept = Rules().chosen(items, History(bought=bought), (), len(items))
     shown = [items[position].item_id for position in kept]
     assert kept == sorted(kept)
     assert len(set(shown)) == len(shown)

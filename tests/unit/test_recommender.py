@@ -13,6 +13,7 @@ from models.fake import HashEncoder, ManualClock, MemoryIndex, OverlapReranker
 from models.popularity import Popularity
 from models.ports import Deadline, FloatArray, Hit, RerankRequest, Stored
 from models.recommender import Recommender
+from models.rules import Rules
 from models.zero_shot import ZeroShotSpace
 
 NOW = 1_700_000_000_000
@@ -52,9 +53,8 @@ class ScriptedReranker:
 
     name = "scripted"
 
-    def __init__(self, likes: dict[str, float], needs_vectors: bool = False) -> None:
+    def __init__(self, likes: dict[str, float]) -> None:
         self.likes = likes
-        self.needs_vectors = needs_vectors
         self.requests: list[RerankRequest] = []
 
     def score(
@@ -75,7 +75,7 @@ class Shop:
         list_size: int = 4,
         candidates: int = 6,
         *,
-        show_bought: bool = False,
+        bought: str = "hide",
     ) -> None:
         self.encoder = HashEncoder()
         self.index = CountingIndex()
@@ -91,7 +91,7 @@ class Shop:
             weight,
             list_size,
             candidates,
-            show_bought=show_bought,
+            rules=Rules(bought=bought),
         )
 
     def add(self, item_id: str, title: str, ts: int = NOW, in_stock: bool = True) -> None:
@@ -147,7 +147,7 @@ def test_what_was_bought_or_is_out_of_stock_is_not_in_the_list() -> None:
 
 
 def test_where_bought_items_are_shown_they_stand_where_their_score_says() -> None:
-    shop = Shop(list_size=10, show_bought=True)
+    shop = Shop(list_size=10, bought="show")
     steps = (Step(Kind.CLICK, NOW, item_id="c1"), Step(Kind.PURCHASE, NOW + 1, item_id="d1"))
     (made,) = shop.lists(History(steps, bought=frozenset({"d1"})))
     assert made.items[0].item_id == "d1"
@@ -157,10 +157,10 @@ def test_where_bought_items_are_shown_they_stand_where_their_score_says() -> Non
 
 def test_where_bought_items_are_shown_they_may_fill_a_list_up_as_popular_ones() -> None:
     bought_alone = History(bought=frozenset({"s1"}))
-    for show in (False, True):
-        shop = Shop(show_bought=show)
+    for bought in ("hide", "show"):
+        shop = Shop(bought=bought)
         shop.popularity.add("s1", NOW)
-        assert ("s1" in shop.ids(bought_alone)) is show
+        assert ("s1" in shop.ids(bought_alone)) is (bought == "show")
 
 
 def test_what_was_clicked_comes_after_all_that_is_new_to_the_shopper() -> None:
@@ -365,21 +365,3 @@ def test_a_query_is_encoded_once_and_a_blank_one_never() -> None:
 
 def test_no_shoppers_no_lists() -> None:
     assert Shop().lists() == []
-
-
-def test_a_reranker_that_needs_vectors_gets_each_candidates_as_the_index_holds_it() -> None:
-    asked = ScriptedReranker({}, needs_vectors=True)
-    shop = Shop(asked)
-    before = shop.index.gets
-    shop.lists(clicked("d1"))
-    (request,) = asked.requests
-    assert len(request.candidates) == len(request.vectors) > 0
-    for item, vector in zip(request.candidates, request.vectors, strict=True):
-        assert vector == pytest.approx(shop.encoder.encode([item.text])[0])
-    assert shop.index.gets - before == 2  # the history's items; the candidates', reasons included
-
-
-def test_a_reranker_that_needs_none_gets_none() -> None:
-    asked = ScriptedReranker({})
-    Shop(asked).lists(clicked("d1"))
-    assert asked.requests[0].vectors == ()

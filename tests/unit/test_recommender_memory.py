@@ -19,6 +19,8 @@ from stream import settings as weft_settings
 from stream.fake import MemoryDelivery
 from stream.partition import partition_of
 from stream.shoppers import Arrival, ShopperProcessor
+from stream.states import States
+from tests.read_states import read_states
 from tests.unit.test_recommender import NOW, SHELF, clicked, searched
 
 PARTITIONS = 2
@@ -112,9 +114,9 @@ def test_the_rules_hold_for_what_is_remembered() -> None:
 class Processor:
     """A shopper processor that learns; events come one a second."""
 
-    def __init__(self, table: dict[bytes, bytes] | None = None) -> None:
+    def __init__(self, table: States | None = None) -> None:
         self.memory = QueryMemory(HashEncoder())
-        self.table = {} if table is None else table
+        self.table = table or States()
         shop = Shop(self.memory)
         self.processor = ShopperProcessor(
             weft_settings.load({}, data_dir=Path()), self.table, shop.recommender, Popularity(7),
@@ -174,14 +176,17 @@ def test_the_memory_is_rebuilt_from_the_recovered_table() -> None:
     events = Processor()
     two_who_search_and_click(events)
 
-    async def batch() -> None:
-        await events.processor._gather()
+    async def served() -> None:
+        await events.processor._insist(await events.processor._gather())
+
+    async def recovered() -> None:
         await after.processor.recovered()
 
-    after = Processor(events.table)
+    asyncio.run(served())
+    after = Processor(read_states(events.table, PARTITIONS))
     after.memory.add(ASKED, "stale", NOW)
     after.memory.add(ASKED, "stale", NOW)
-    asyncio.run(batch())
+    asyncio.run(recovered())
     assert after.counts() == events.counts() == {"d4": 2, "d2": 2}
 
 

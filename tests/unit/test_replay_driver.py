@@ -42,7 +42,7 @@ def test_what_is_bought_again_is_found_where_bought_items_are_shown(tmp_path: Pa
     rows: list[Row] = [("purchase", "ana", "i0", day) for day in (1, 2)]
     shop = ReplayShop(tmp_path, titles(20), rows)
     hidden = play(shop, tmp_path / "hidden")
-    shown = play(shop, tmp_path / "shown", show_bought=True)
+    shown = play(shop, tmp_path / "shown", bought="show")
     assert hidden.ranks.tolist() == [np.inf]
     assert shown.ranks.tolist() == [0]
 

@@ -103,6 +103,12 @@ def test_words_of_an_example_stand_in_a_direction_of_their_own() -> None:
     assert "<li><bdi>فستان \ufffdأحمر</bdi></li>" in html
 
 
+@pytest.mark.parametrize("result", [rich(), bare(ID_ONLY)])
+def test_markup_of_our_own_is_not_shown_as_text(result: object) -> None:
+    """No word of these results holds a "<": an escaped one would be a plot's or a template's."""
+    assert "&lt;" not in report(result)  # type: ignore[arg-type]
+
+
 def test_lone_surrogates_can_be_written_to_a_file() -> None:
     assert report(replace(rich(), title="broken \ud800 title")).encode()
 

@@ -27,7 +27,7 @@ def entries(days: list[int]) -> list[Entry]:
         topic = SEARCHES if number % 3 == 2 else CLICKS
         row = {"user_id": f"ü{number % 4}", "item_id": f"i{number}", "query": f"q {number}",
                "ts": START + day * DAY}  # fmt: skip
-        key, value = encode_row(topic, row, NOW)
+        _, key, value = encode_row(topic, row, NOW)
         made.append(Entry(row["ts"], Record(topic, key, value)))  # type: ignore[arg-type]
     return made
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from models.domain import Kind
 from stream.contracts import (
-    EventKind,
     ShopperEvent,
     decode_product,
     decode_shopper,
@@ -196,9 +196,9 @@ def test_arrivals_enter_one_by_one_and_are_met_in_the_log(
 
 def test_clicks_lead_and_searches_and_purchases_follow(log: list[ShopperEvent]) -> None:
     share = {kind: n / len(log) for kind, n in Counter(event.kind for event in log).items()}
-    assert share[EventKind.CLICK] > 0.6
-    assert 0.1 < share[EventKind.SEARCH] < 0.25
-    assert 0.05 < share[EventKind.PURCHASE] < 0.2
+    assert share[Kind.CLICK] > 0.6
+    assert 0.1 < share[Kind.SEARCH] < 0.25
+    assert 0.05 < share[Kind.PURCHASE] < 0.2
 
 
 def test_nobody_buys_a_thing_twice_or_without_having_looked_at_it(
@@ -208,9 +208,9 @@ def test_nobody_buys_a_thing_twice_or_without_having_looked_at_it(
     bought: set[tuple[str, str | None]] = set()
     for event in log:
         pair = (event.user_id, event.item_id)
-        if event.kind is EventKind.CLICK:
+        if event.kind is Kind.CLICK:
             looked_at.add(pair)
-        if event.kind is EventKind.PURCHASE:
+        if event.kind is Kind.PURCHASE:
             assert pair in looked_at
             assert pair not in bought
             bought.add(pair)
@@ -235,10 +235,10 @@ def test_what_goes_with_a_purchase_is_looked_at_next(made: Shop, log: list[Shopp
     last: dict[str, str] = {}  # the shelf of the shopper's last purchase
     follows: Counter[bool] = Counter()
     for event in log:
-        if event.kind is EventKind.CLICK and event.item_id and event.user_id in last:
+        if event.kind is Kind.CLICK and event.item_id and event.user_id in last:
             shelf = last.pop(event.user_id)
             follows[known[event.item_id].shelf in CATEGORIES[shelf].goes_with] += 1
-        if event.kind is EventKind.PURCHASE and event.item_id:
+        if event.kind is Kind.PURCHASE and event.item_id:
             last[event.user_id] = known[event.item_id].shelf
     assert follows[True] / follows.total() > 0.6  # four of 27 shelves by chance: 0.15
 
@@ -247,7 +247,7 @@ def test_the_words_of_a_search_are_found_in_what_is_clicked(
     made: Shop, log: list[ShopperEvent]
 ) -> None:
     known = by_id(made)
-    searched = [event for event in log if event.kind is EventKind.CLICK and event.query]
+    searched = [event for event in log if event.kind is Kind.CLICK and event.query]
     hits = [
         known[event.item_id].words["noun"].lower() in event.query
         for event in searched

@@ -5,16 +5,17 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from models.domain import Kind
 from models.mixup import STRATEGIES, MixUpConfig
 from models.sequence import (
-    CLICK,
     GAP_BUCKETS,
-    PURCHASE,
     Member,
     SequenceConfig,
     SequenceModel,
     gap_buckets,
 )
+
+CLICK, PURCHASE = Kind.CLICK.number, Kind.PURCHASE.number
 
 
 def config(strategy: str = "average", **kwargs: int) -> SequenceConfig:

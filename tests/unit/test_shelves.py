@@ -2,45 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
-from models.errors import BundleInvalid
+from models.errors import BundleInvalid, IndexUnavailable
 from models.fake import HashEncoder
 from stream import bundles
 from stream import settings as weft_settings
-from stream.control import Report, State, Wish
+from stream.broker import EmbeddedBroker
+from stream.control import (
+    ControlReader,
+    Report,
+    State,
+    Wish,
+    report_record,
+    wish_record,
+)
+from stream.delivery import KafkaDelivery
+from stream.index_port import IndexHome
+from stream.index_registry import adapter_of
 from stream.settings import Settings
-from stream.shelves import Shelves, collection_of, folder_of
+from stream.shelves import Shelves
 from stream.switch import first_choices
 from tests import tiny_bundle
+from tests.qdrant_http import fake_qdrant
 
 A, B = "a" * 12, "b" * 12
 
 
-def settings_in(folder: Path, **changed: object) -> Settings:
+def settings_in(folder: Path, **changed: Any) -> Settings:
     return weft_settings.load({}, data_dir=folder, bundles=str(folder / "bundles"), **changed)
 
 
+def shelves_of(settings: Settings) -> Shelves:
+    return Shelves(IndexHome(settings), adapter_of(settings))
+
+
 def index(settings: Settings, bundle: str) -> Path:
-    folder = folder_of(settings, None, bundle)
+    folder = IndexHome(settings).path(bundle)
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text("{}")
     return folder
 
 
 def test_each_bundle_has_an_index_of_its_own(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path)
-    assert folder_of(settings, None, "") == tmp_path / "index" / "weft-items"
-    assert folder_of(settings, None, A) == tmp_path / "index" / f"weft-items-{A}"
-    assert folder_of(settings, tmp_path / "x", A) == tmp_path / f"x-{A}"
-    assert (collection_of(settings, ""), collection_of(settings, A)) == (
-        "weft-items",
-        f"weft-items-{A}",
-    )
+    home = IndexHome(settings_in(tmp_path))
+    assert home.path() == tmp_path / "index" / "weft-items"
+    assert home.path(A) == tmp_path / "index" / f"weft-items-{A}"
+    assert IndexHome(settings_in(tmp_path), tmp_path / "x").path(A) == tmp_path / f"x-{A}"
+    assert (home.name(), home.name(A)) == ("weft-items", f"weft-items-{A}")
+
+
+def test_each_shop_and_each_group_has_indexes_of_its_own_by_default(tmp_path: Path) -> None:
+    kinds: list[dict[str, object]] = [
+        {}, {"topic_prefix": "hats-"}, {"topic_prefix": "shoes-"}, {"group": "trial"}
+    ]  # fmt: skip
+    homes = [IndexHome(settings_in(tmp_path, **kind)) for kind in kinds]
+    assert len({home.name() for home in homes}) == 4
+    assert len({home.path(A) for home in homes}) == 4
+    named = [IndexHome(settings_in(tmp_path, collection="one", **kind)) for kind in kinds]
+    assert {home.name() for home in named} == {"one"}
+    assert len({home.owner for home in named}) == 4
 
 
 def test_only_the_indexes_of_other_bundles_are_cleared_away(tmp_path: Path) -> None:
@@ -50,21 +75,45 @@ def test_only_the_indexes_of_other_bundles_are_cleared_away(tmp_path: Path) -> N
     for other in others:
         other.mkdir()
         (other / "manifest.json").write_text("{}")
-    Shelves(settings, None).clear_away({A, B})
+    shelves_of(settings).clear_away({A, B})
     assert not folders[""].exists()
     assert all(folder.exists() for folder in (folders[A], folders[B], *others))
 
 
+def test_an_index_that_another_worker_has_open_is_not_cleared_away(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    held = adapter_of(settings).open(IndexHome(settings), A, "hash-8", 8)
+    free = index(settings, B)
+    shelves_of(settings).clear_away({""})
+    assert not free.exists()  # one that cannot be deleted keeps no other
+    assert IndexHome(settings).path(A).exists()
+    held.close()
+    shelves_of(settings).clear_away({""})
+    assert not IndexHome(settings).path(A).exists()
+
+
 def test_what_served_last_is_remembered_while_its_index_is_there(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
-    shelves = Shelves(settings, None)
+    shelves = shelves_of(settings)
     assert shelves.last() is None
     shelves.remember(A, tmp_path / "bundles" / "x")
     assert shelves.last() is None
     index(settings, A)
-    assert Shelves(settings, None).last() == (A, str(tmp_path / "bundles" / "x"))
+    assert shelves_of(settings).last() == (A, str(tmp_path / "bundles" / "x"))
     (tmp_path / "index" / "weft-items-serving.json").write_text("[]")
     assert shelves.last() is None
+
+
+@pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
+def test_a_server_that_is_away_is_not_taken_for_an_index_that_is_gone(tmp_path: Path) -> None:
+    with fake_qdrant() as server:
+        settings = settings_in(tmp_path, index="server", qdrant_url=server.url)
+        adapter_of(settings).open(IndexHome(settings), A, "hash-8", 8).close()
+        shelves_of(settings).remember(A, None)
+        server.failures = [503]
+        with pytest.raises(IndexUnavailable):
+            shelves_of(settings).last()
+        assert shelves_of(settings).last() == (A, "")
 
 
 class Bundles:
@@ -78,13 +127,29 @@ class Bundles:
         )
 
     def choices(
-        self, wish: Wish | None = None, *reports: Report, **changed: object
+        self, wish: Wish | None = None, running: Report | None = None, **changed: object
     ) -> list[str | None]:
+        """What a worker may start with. On the topic are the wish, the report of a worker that was
+        killed, where ``running`` is given, and then that worker's.
+        """
         settings = settings_in(self.folder, **changed)
-        control = SimpleNamespace(wish=wish, reports={r.worker: r for r in reports})
-        shelves = Shelves(settings, None)
-        found: Iterator[Path | None] = first_choices(settings, control, shelves)  # type: ignore[arg-type]
-        return [path and path.name for path in found]
+        with EmbeddedBroker() as broker:
+            config, topic = {"bootstrap.servers": broker.bootstrap}, "weft-bundle"
+            Producer({**config, "log_level": 0}).list_topics(topic, timeout=10)  # which creates it
+            delivery = KafkaDelivery(config, settings.partitioner)
+            told = [wish_record(topic, wish, 1)] if wish else []
+            if running is not None:
+                dead = [Report(f"dead{n}", B, "", State.SERVING, B, 0) for n in range(3)]
+                told += [report_record(topic, report, 1) for report in (*dead, running)]
+            with ControlReader(config, topic) as control:
+                delivery.deliver(told)
+                control.to_the_end()
+                if running is not None:  # it beats while the new one listens
+                    delivery.deliver([report_record(topic, running, 2, beat=True)])
+                found = first_choices(settings, control, shelves_of(settings), patience=2.0)
+                chosen = [None if path is None else path.name for path in found]
+            delivery.close()
+        return chosen
 
     def wish(self, name: str) -> Wish:
         told = {"first": self.first, "second": self.second}[name]
@@ -104,7 +169,7 @@ def test_a_new_worker_begins_with_the_wish_and_else_without_a_bundle(made: Bundl
 def test_a_worker_begins_with_what_it_served_last(made: Bundles, tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     index(settings, made.second.id)
-    Shelves(settings, None).remember(made.second.id, None)
+    shelves_of(settings).remember(made.second.id, None)
     assert made.choices(made.wish("first")) == ["second", "first", None]
 
 
@@ -120,20 +185,12 @@ def test_the_setting_decides_alone(made: Bundles) -> None:
         made.choices(bundle="third")
 
 
-def test_a_new_worker_of_a_shared_index_that_is_being_filled_serves_what_the_others_do(
-    made: Bundles,
-) -> None:
+def test_a_new_worker_of_a_shared_index_serves_what_the_others_do_that_run(made: Bundles) -> None:
+    server: dict[str, object] = {"index": "server", "qdrant_url": "http://[::1]:9"}
     old = Report("w", made.second.id, "", State.EMBEDDING, made.first.id, 1)
-    assert made.choices(made.wish("second"), old, index="server", qdrant_url="http://[::1]:9") == [
-        "first",
-        "second",
-        None,
-    ]
+    assert made.choices(made.wish("second"), old, **server) == ["first", "second", None]
     new = Report("w", made.second.id, "", State.SERVING, made.second.id, 1)
-    assert made.choices(made.wish("second"), new, index="server", qdrant_url="http://[::1]:9") == [
-        "second",
-        None,
-    ]
+    assert made.choices(made.wish("second"), new, **server) == ["second", None]
 
 
 def test_a_bundle_is_found_by_its_id_first_here_and_then_where_it_was_told_to_be(

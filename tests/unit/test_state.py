@@ -6,7 +6,7 @@ import pytest
 
 from models.domain import Kind
 from models.errors import UnreadableState
-from stream.contracts import EventKind, ShopperEvent
+from stream.contracts import ShopperEvent
 from stream.state import (
     BOUGHT_KEPT,
     EVENT_IDS_KEPT,
@@ -21,7 +21,8 @@ T0 = 1_700_000_000_000
 
 def event(kind: str, ts: int, item: str | None = None, event_id: str | None = None) -> ShopperEvent:
     query = "linen dress" if kind == "search" else None
-    return ShopperEvent(EventKind(kind), "u", ts, item, query, event_id)
+    known = None if kind == "erasure" else Kind(kind)
+    return ShopperEvent(known, "u", ts, item, query, event_id)
 
 
 def log(seed: int, count: int) -> list[tuple[str, int, ShopperEvent]]:

@@ -17,7 +17,7 @@ from models.fake import HashEncoder, MemoryIndex, OverlapReranker
 from models.popularity import Popularity
 from models.ports import Deadline, FloatArray
 from models.recommender import Recommender
-from models.sequence import CLICK, SEARCH, gap_buckets
+from models.sequence import gap_buckets
 from models.trained import TrainedSpace
 from tests import tiny_bundle
 
@@ -119,7 +119,7 @@ def test_a_shopper_is_what_the_model_says_of_the_steps(space: TrainedSpace) -> N
     gaps = gap_buckets(np.array([0, HOUR, HOUR]))[None]
     wanted = space._model.shopper_vectors(
         torch.from_numpy(inputs),
-        torch.tensor([[CLICK, SEARCH, CLICK]]),
+        torch.tensor([[Kind.CLICK.number, Kind.SEARCH.number, Kind.CLICK.number]]),
         torch.from_numpy(gaps),
     )
     assert found == pytest.approx(wanted[0].numpy(), abs=1e-6)

@@ -8,11 +8,12 @@ import torch
 
 from models.domain import Kind
 from models.mixup import STRATEGIES, MixUpConfig
+from models.ports import FloatArray
 from models.sequence import Member, SequenceConfig
 from models.training import sequence
 from models.training.checkpoint import kept
-from models.training.gate import choose_shares, choose_weight, fused, read_ranks
-from models.training.log import Logged, TrainingLog
+from models.training.gate import CANDIDATES, choose_shares, choose_weight, scored_ranks
+from models.training.log import Logged, Places, TrainingLog
 from models.training.log_writing import prepare
 from models.training.progress import Silent
 from models.training.questions import Questions, gains, hits, last_events, ranks
@@ -173,7 +174,7 @@ def test_validation_sets_the_titles_shares(log: TrainingLog, tmp_path: Path) -> 
     assert after >= before
 
 
-def test_a_reader_that_helps_gets_a_weight_and_one_that_does_not_gets_none(
+def test_an_llm_that_helps_gets_a_weight_and_one_that_does_not_gets_none(
     log: TrainingLog,
 ) -> None:
     torch.manual_seed(0)
@@ -181,20 +182,43 @@ def test_a_reader_that_helps_gets_a_weight_and_one_that_does_not_gets_none(
     items = torch.nn.functional.normalize(torch.randn(log.items + 1, 16), dim=-1)
     right = items[torch.from_numpy(questions.targets)]
     noise = torch.nn.functional.normalize(torch.randn(len(questions), 16), dim=-1)
-    helps = choose_weight(questions, read_ranks(log, questions, noise, right, items), 0)
+
+    def knows(place: int, rows: Places) -> FloatArray:
+        return (rows == questions.targets[place]).astype(np.float32)
+
+    def misleads(place: int, rows: Places) -> FloatArray:
+        return -knows(place, rows)
+
+    helps = choose_weight(questions, scored_ranks(log, questions, noise, items, knows), 0)
     assert helps.weight > 0.3
     assert helps.ndcg_gain.low > 0
-    useless = choose_weight(questions, read_ranks(log, questions, right, noise, items), 0)
+    useless = choose_weight(questions, scored_ranks(log, questions, right, items, misleads), 0)
     assert useless.weight == 0
     assert useless.ndcg.mean == 1
 
 
-def test_fused_vectors_score_as_the_weighted_sum_of_cosines() -> None:
+def test_the_llm_moves_only_the_first_candidates_and_is_asked_only_about_these(
+    log: TrainingLog,
+) -> None:
     torch.manual_seed(0)
-    one, two, items = torch.randn(3, 5, 8)
-    assert torch.allclose(
-        fused(one, two, 0.3) @ items.T, 0.7 * one @ items.T + 0.3 * two @ items.T, atol=1e-5
-    )
+    questions = last_events(log).validation
+    items = torch.nn.functional.normalize(torch.randn(log.items + 1, 16), dim=-1)
+    noise = torch.nn.functional.normalize(torch.randn(len(questions), 16), dim=-1)
+    alone = ranks(log, questions, noise, items)
+    asked: list[int] = []
+
+    def knows(place: int, rows: Places) -> FloatArray:
+        assert len(rows) <= CANDIDATES
+        asked.append(place)
+        return 9 * (rows == questions.targets[place]).astype(np.float32)
+
+    measured = scored_ranks(log, questions, noise, items, knows, (0.5,))
+    first = alone < CANDIDATES
+    assert asked == np.flatnonzero(first).tolist()
+    assert 0 < len(asked) < len(questions)
+    assert (measured[0.5][first] == 0).all()
+    assert measured[0.5][~first].tolist() == alone[~first].tolist()
+    assert measured[0.0].tolist() == alone.tolist()
 
 
 def test_the_correction_is_the_log_of_the_chance_to_be_drawn(log: TrainingLog) -> None:

@@ -146,7 +146,7 @@ class Turned:
 class Likes:
     """Scores by a table, kept: what it was asked to order."""
 
-    name, needs_vectors = "likes", False
+    name = "likes"
 
     def __init__(self, **likes: float) -> None:
         self.likes = likes

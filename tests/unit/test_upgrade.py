@@ -15,7 +15,7 @@ import pytest
 
 from models.domain import Kind, Step
 from models.errors import UnreadableState
-from stream.contracts import EventKind, ShopperEvent
+from stream.contracts import ShopperEvent
 from stream.state import BOUGHT_KEPT, EVENT_IDS_KEPT, STEPS_KEPT, VERSION, Applied, loads
 
 FILE = Path(__file__).parents[1] / "fixtures" / "state-v1.tsv"
@@ -76,7 +76,7 @@ def test_what_was_bought_and_which_events_were_counted_outlast_the_upgrade() -> 
     assert full.event_ids == [f"e{n}" for n in range(510 - EVENT_IDS_KEPT, 510)]
     mixed = loads(BYTES[b"steps of every kind, out of order"])
     assert mixed.history().bought == {"i2"}
-    again = ShopperEvent(EventKind.CLICK, "u", T0, "i1", event_id="e1")
+    again = ShopperEvent(Kind.CLICK, "u", T0, "i1", event_id="e1")
     assert mixed.apply("clicks", 6, again) is Applied.AGAIN
 
 
@@ -84,7 +84,7 @@ def test_what_was_bought_and_which_events_were_counted_outlast_the_upgrade() -> 
 def test_what_the_first_release_had_applied_is_not_applied_again(name: str) -> None:
     state = loads(BYTES[name.encode()])
     for topic, offset in state.offsets.items():
-        event = ShopperEvent(EventKind.CLICK, "u", T0 + 10_000, "i1")
+        event = ShopperEvent(Kind.CLICK, "u", T0 + 10_000, "i1")
         assert state.apply(topic, offset, event) is Applied.AGAIN
     assert state.dumps() == BYTES[name.encode()]
 

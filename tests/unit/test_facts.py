@@ -1,0 +1,104 @@
+"""The two tables of facts, kinds and topics: whole, and used as they stand."""
+
+import numpy as np
+import orjson
+import pytest
+
+from models.domain import KIND_NUMBERS, Item, Kind, Step
+from models.ports import Read, Stored
+from models.prompt import history_prefix
+from models.reasons import grounded
+from models.retrieval import Signals
+from stream.contracts import ShopperEvent, decode_shopper, encode_event
+from stream.declaration import CONTRACTS
+from stream.schema import asyncapi
+from stream.settings import Settings
+from stream.state import ShopperState, loads
+from stream.topics import (
+    ALL_TOPICS,
+    RANKS,
+    SHOPPER_TOPICS,
+    SOURCES,
+    TABLE,
+    TOPIC_OF_TYPE,
+    TOPICS,
+    topic_of,
+)
+
+NOW = 1_700_000_000_000
+
+
+def test_what_is_on_disks_stays_as_it_is() -> None:
+    """Add a row to both; a row that is there may not change (states, logs and bundles have it)."""
+    assert {kind.value: kind.number for kind in Kind} == {"click": 1, "purchase": 2, "search": 3}
+    assert RANKS == {"clicks": 0, "purchases": 1, "searches": 2, "erasures": 3}
+
+
+def test_each_number_rank_and_word_is_there_once() -> None:
+    numbers = [kind.number for kind in Kind]
+    assert 0 not in numbers  # which pads
+    assert len(set(numbers)) == len(numbers)
+    assert max(numbers) < KIND_NUMBERS
+    assert sorted(RANKS.values()) == list(range(len(RANKS)))
+    words = [word for topic in TABLE for word in topic.types]
+    assert len(set(words)) == len(words)
+    assert all(kind.verb for kind in Kind)
+
+
+def test_every_kind_has_one_topic_and_every_topic_its_contract() -> None:
+    assert sorted(topic_of(kind) for kind in (*Kind, None)) == sorted(SHOPPER_TOPICS)
+    assert all(TOPICS[topic_of(kind)].kind is kind for kind in (*Kind, None))
+    assert tuple(CONTRACTS) == ALL_TOPICS
+    assert {TOPIC_OF_TYPE[TOPICS[topic].word] for topic in SHOPPER_TOPICS} == set(SHOPPER_TOPICS)
+
+
+def test_the_document_says_what_is_read_and_what_is_written() -> None:
+    operations = asyncapi(Settings(), "1")["operations"]
+    received = {name for name, flow in operations.items() if flow["action"] == "receive"}
+    assert received == {f"read-{topic}" for topic in SOURCES}
+
+
+def event_of(kind: Kind | None) -> ShopperEvent:
+    item, query = ("i1", None) if kind is None or kind.of_item else (None, "linen")
+    return ShopperEvent(kind, "nora", NOW, item if kind else None, query)
+
+
+@pytest.mark.parametrize("kind", [*Kind, None])
+def test_an_event_of_each_kind_goes_there_and_back(kind: Kind | None) -> None:
+    topic, key, value = encode_event(event_of(kind))
+    assert decode_shopper(topic, key, value, NOW) == event_of(kind)
+    assert set(orjson.loads(value)) <= {field.name for field in CONTRACTS[topic].value.fields}
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_step_of_each_kind_is_kept_and_read_back(kind: Kind) -> None:
+    state = ShopperState()
+    state.apply(topic_of(kind), 7, event_of(kind))
+    assert loads(state.dumps()) == state
+    (step,) = state.history().steps
+    assert (step.kind, step.item_id or step.query) == (kind, "i1" if kind.of_item else "linen")
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_the_llm_and_the_shopper_read_the_verb(kind: Kind) -> None:
+    said: list[str] = []
+
+    def tokenize(text: str) -> tuple[int, ...]:
+        said.append(text)
+        return (1,)
+
+    item = Item("i1", "Linen dress", NOW)
+    step = Step(kind, NOW, "i1" if kind.of_item else None, None if kind.of_item else "linen")
+    history_prefix([Read(step, item if kind.of_item else None)], tokenize)
+    assert any(kind.verb in text for text in said)
+    if kind.of_item:
+        stored = {"i1": Stored(item, None), "i2": Stored(Item("i2", "Hat", NOW), None)}
+        assert kind.verb in reason_of(step, stored)
+
+
+def reason_of(step: Step, stored: dict[str, Stored]) -> str:
+    vector = np.ones(1, dtype=np.float32)
+    shown = {name: Stored(each.item, vector) for name, each in stored.items()}
+    known = Signals(vector[None], vector, (0,), (False,))
+    (reason,) = grounded(["i2"], known, [step], shown)
+    return reason
