@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
+# processes of tests; each takes a core and about 1.5 GB
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-.PHONY: demo demo-bundle test check bench sbom audit clean
+.PHONY: demo demo-bundle test test-long check bench sbom audit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/weft demo --seconds 60
@@ -17,7 +20,12 @@ demo-bundle: $(VENV)/.installed
 
 test: $(VENV)/.installed check
 	$(BIN)/weft models fetch
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not long"
+
+# faults by the minute and 100,000 events under SIGKILL on a real Kafka, trainings, demos
+test-long: $(VENV)/.installed
+	$(BIN)/weft models fetch
+	$(PYTEST) -m long
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

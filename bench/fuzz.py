@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any
 
-from tests.fuzz_targets import ALL, Fuzzed, run
+from testbed.fuzz_targets import ALL, Fuzzed, run
 
 
 def measure(fuzzed: Fuzzed, inputs: int, seed: int) -> dict[str, Any]:

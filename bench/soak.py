@@ -17,6 +17,7 @@ import json
 import math
 import os
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -36,8 +37,8 @@ from stream.delivery import Record
 from stream.publish import Entry, Publisher
 from stream.sample import shop
 from stream.settings import Settings, kafka_config, load
-from tests.terminal import WEFT
 
+WEFT = (sys.executable, "-c", "from stream.cli import main; main()")
 PRODUCTS, SHOPPERS, BLOCKS = 500, 100, 20
 _T975 = 2.101  # Student's t, 18 degrees of freedom: BLOCKS - 2
 _MOST_WARM = 600.0

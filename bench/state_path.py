@@ -155,7 +155,7 @@ def child(role: str, bootstrap: str, events: int) -> float:
 
 
 def measure(events: int, shoppers: int) -> dict[str, Any]:
-    from tests.kafka import real_kafka
+    from testbed.kafka import real_kafka
 
     with real_kafka() as kafka:
         kafka.create_topics(

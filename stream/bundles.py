@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -77,8 +76,3 @@ def locate_id(bundle_id: str, path: str, within: Sequence[Path]) -> Path:
     if (told := read_manifest(place)).id != bundle_id:
         raise invalid(place, f"it is {told.id} now, and {bundle_id} was asked for")
     return place
-
-
-def is_id(text: str) -> bool:
-    """Whether the text has the form of a bundle's id."""
-    return re.fullmatch(r"[0-9a-f]{12}", text) is not None

@@ -127,6 +127,8 @@ class Demo:
         await events
         await listening
         self._view.summary(self._summary(time.monotonic() - began, index.count()))
+        if worker.parts.live.current.path == OWN:
+            self._view.note("what tuning gains: python -m stream.sample DIR says how to replay it")
 
     @property
     def _weight(self) -> float:

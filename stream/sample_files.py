@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from bisect import bisect_left
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
 from typing import Final
@@ -23,11 +24,12 @@ SHOPPERS: Final = 1200
 def write(
     folder: Path, made: Shop, seed: int, shoppers: int, days: int, held_out_days: int = 0
 ) -> dict[str, int]:
-    """Writes the four files, the same bytes each time; lines by file.
+    """Writes the files, the same bytes each time; lines by file.
 
     ``catalog`` and ``events`` are to train on: the first ``days``. ``held-out-catalog`` is what
-    enters then, ``held-out-events`` what shoppers do in the days after. Arrivals stand in the
-    catalogue with the ``ts`` at which they enter. An event's ``type`` is click, purchase or search.
+    enters then, ``held-out-events`` what shoppers do in the days after; ``whole-`` are both, to
+    replay. Arrivals stand in the catalogue with the ``ts`` at which they enter. An event's ``type``
+    is click, purchase or search.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = list(events(made, seed, shoppers, days + held_out_days))
@@ -38,6 +40,8 @@ def write(
         "events.jsonl.gz": map(_event, log[:before]),
         "held-out-catalog.jsonl.gz": map(_product, made.held_out),
         "held-out-events.jsonl.gz": map(_event, log[before:]),
+        "whole-catalog.jsonl.gz": map(_product, (*made.products, *made.arrivals, *made.held_out)),
+        "whole-events.jsonl.gz": map(_event, log),
     }
     return {name: _write(folder / name, lines) for name, lines in rows.items()}
 
@@ -75,8 +79,17 @@ def main(
     """Write the sample shop to FOLDER: a catalogue and a log to train on, and what is held out.
 
     Held out are the days after the log, and a collection that enters as they begin; its titles
-    share no template with the catalogue's.
+    share no template with the catalogue's. At the end it prints the replay that asks a bundle about
+    the held-out days.
     """
     made = shop(seed, products, arrivals, held_out, days)
     for name, lines in write(folder, made, seed, shoppers, days, held_out_days).items():
         click.echo(f"{folder / name}: {lines:,} lines")
+    end = datetime.fromtimestamp((START_MS + days * DAY_MS) / 1000, UTC)
+    click.echo(
+        "what a bundle gains on the held-out days, which it has not learnt from:\n"
+        f"  weft replay --events {folder / 'whole-events.jsonl.gz'} \\\n"
+        f"    --catalog {folder / 'whole-catalog.jsonl.gz'} \\\n"
+        f"    --from {end:%Y-%m-%d} --targets new --sample-users 60 \\\n"
+        f"    --bundle none --bundle demo --report {folder / 'replay'}"
+    )

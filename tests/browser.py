@@ -116,6 +116,7 @@ def chromium(profile: Path) -> Iterator[Browser]:
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
+    assert CHROMIUM is not None
     options.binary_location = CHROMIUM
     for told in (
         "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",

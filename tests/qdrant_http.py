@@ -81,7 +81,8 @@ class FakeQdrant:
                 return local.upsert(name, models.PointsList.model_validate(fields).points)
             case "POST", "points":
                 asked = models.PointRequest.model_validate(fields)
-                return local.retrieve(name, asked.ids, asked.with_payload, asked.with_vector)
+                payload: Any = asked.with_payload
+                return local.retrieve(name, asked.ids, payload, asked.with_vector or False)
             case "POST", "points/delete":
                 return local.delete(name, models.PointIdsList.model_validate(fields))
             case "POST", "points/query/batch":
@@ -90,7 +91,7 @@ class FakeQdrant:
             case "POST", "points/scroll":
                 page = models.ScrollRequest.model_validate(fields)
                 points, after = local.scroll(
-                    name, scroll_filter=page.filter, limit=page.limit, order_by=page.order_by
+                    name, scroll_filter=page.filter, limit=page.limit or 10, order_by=page.order_by
                 )
                 return {"points": points, "next_page_offset": after}
             case "POST", "points/count":

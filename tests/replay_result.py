@@ -102,13 +102,13 @@ def rich(fillers: int = 0) -> Result:
 def _of(name: str, kind: str, words: str, hits: float, reach: float, p50: float) -> Contender:
     share = hits / 100
     metrics = {}
-    for k, times in ((5, 0.62), (10, 1.0), (20, 1.5), (100, 3.1)):
-        metrics[f"HR@{k}"] = around(share * times, 0.0042 * times)
-        metrics[f"recall@{k}"] = around(share * times * 0.92, 0.004 * times)
-        metrics[f"NDCG@{k}"] = around(share * 0.52 * times**0.4, 0.0023)
-        metrics[f"MRR@{k}"] = around(share * 0.4 * times**0.2, 0.002)
-        metrics[f"MAP@{k}"] = around(share * 0.38 * times**0.2, 0.002)
-        metrics[f"coverage@{k}"] = around(reach / 100 * times**0.3, 0)
+    for k, more in ((5, 0.62), (10, 1.0), (20, 1.5), (100, 3.1)):
+        metrics[f"HR@{k}"] = around(share * more, 0.0042 * more)
+        metrics[f"recall@{k}"] = around(share * more * 0.92, 0.004 * more)
+        metrics[f"NDCG@{k}"] = around(share * 0.52 * more**0.4, 0.0023)
+        metrics[f"MRR@{k}"] = around(share * 0.4 * more**0.2, 0.002)
+        metrics[f"MAP@{k}"] = around(share * 0.38 * more**0.2, 0.002)
+        metrics[f"coverage@{k}"] = around(reach / 100 * more**0.3, 0)
     metrics |= {
         "novelty@10": around(9.4 + reach / 20, 0.1), "diversity@10": around(0.61, 0.01),
         "gini@10": around(0.93 - reach / 200, 0), "head share@10": around(0.4 - reach / 200, 0),

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from models.domain import Kind
 from models.fake import HashEncoder, MemoryIndex
 from models.popularity import Popularity
 from models.query_memory import QueryMemory
@@ -68,10 +67,11 @@ class ReplayShop:
     def entries(self) -> Iterable[Entry]:
         for kind, user, item, day in self.rows:
             what = "query" if kind == "search" else "item_id"
-            row = {"user_id": user, what: item, "ts": int(START + day * DAY)}
+            ts = int(START + day * DAY)
+            row = {"user_id": user, what: item, "ts": ts}
             topic = TOPIC_OF_TYPE[kind]
             _, key, value = encode_row(topic, row, NOW)
-            yield Entry(row["ts"], Record(topic, key, value))
+            yield Entry(ts, Record(topic, key, value))
 
     def _products(self) -> Iterable[Entry]:
         for item_id, title, *day in self.items:
@@ -101,7 +101,7 @@ class ReplayShop:
             index, ZeroShotSpace(self.encoder), popularity, None, 0.0, list_size, list_size,
             self.memory, rules=Rules(bought=bought),
         )  # fmt: skip
-        serving = Serving("", "fake", None, ZeroShotSpace(self.encoder), index, recommender, 0.0)  # type: ignore[arg-type]
+        serving = Serving("", "fake", None, ZeroShotSpace(self.encoder), index, recommender, 0.0)
         parts = Parts(self.encoder, popularity, Live(serving), self.memory)  # type: ignore[arg-type]
         rows = {item_id: row for row, item_id in enumerate(self.log.item_ids, 1)}
         store = Store(work / "store.sqlite")
@@ -152,7 +152,8 @@ class ReplayShop:
 def logged(entry: Entry) -> Logged:
     """As training reads it."""
     event = decode_shopper(entry.record.topic, entry.record.key, entry.record.value, NOW)
-    return Logged(event.user_id, event.ts, Kind(event.kind.value), event.item_id, event.query)
+    assert event.kind is not None
+    return Logged(event.user_id, event.ts, event.kind, event.item_id, event.query)
 
 
 def titles(count: int) -> list[tuple[str, str]]:

@@ -24,6 +24,6 @@ def on_a_terminal(arguments: list[str], environment: Mapping[str, str]) -> tuple
         with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed
             while chunk := os.read(ours, 4096):
                 output += chunk
-        code = process.wait(60)
+        code = process.wait(120)
     os.close(ours)
     return code, output.decode()

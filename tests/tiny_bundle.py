@@ -67,7 +67,7 @@ def write(
     torch.nn.init.normal_(model.members[0].gaps.weight)  # type: ignore[union-attr, arg-type]
 
     if words:
-        torch.nn.init.normal_(model.members[0].mixup.title.words.weight[1:])  # type: ignore[union-attr]
+        torch.nn.init.normal_(model.members[0].mixup.title.words.weight[1:])  # type: ignore[union-attr, index]
 
     def fill(folder: Path) -> None:
         save_file(model.state_dict(), folder / SEQUENCE)

@@ -32,7 +32,7 @@ from bench.faults.workers import Setup
 from stream.broker import ensure_topics
 from stream.settings import load
 from stream.topics import TopicNames
-from tests.kafka import RealKafka, real_kafka
+from testbed.kafka import RealKafka, real_kafka
 
 GROUP = "faults"
 WORKERS = 2

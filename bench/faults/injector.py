@@ -18,7 +18,7 @@ from bench.faults.schedule import KILL_POINTS, KILLS, PARTITIONS, Fault, FaultKi
 from bench.faults.sender import Sender
 from bench.faults.worker import BUNDLES
 from bench.faults.workers import Setup, Worker
-from tests.kafka import RealKafka
+from testbed.kafka import RealKafka
 
 _DRAIN: Final = 300.0  # seconds for what is left after the last record
 

@@ -43,7 +43,7 @@ BUNDLES: Final = ("64", "32")
 
 
 class SwitchedIndex(MemoryIndex):
-    """An index that fails, or takes a second a call, while a file says so."""
+    """An index that fails, takes a second a call or does not answer, while a file says so."""
 
     def __init__(self, switch: Path) -> None:
         super().__init__()
@@ -68,7 +68,11 @@ class SwitchedIndex(MemoryIndex):
             return
         if word == "fail":
             raise IndexUnavailable("the bench has taken the index away")
-        time.sleep(1.0)
+        if word == "hold":
+            while self._switch.exists():
+                time.sleep(0.02)
+        else:
+            time.sleep(1.0)
 
 
 def serving(folder: Path, popularity: Popularity, bundle: str) -> Serving:
@@ -125,6 +129,7 @@ async def tell(app: ShopperApp, processor: ShopperProcessor, told: Told) -> None
             counters = processor.counters
             told(
                 "counters",
+                events=counters.events,
                 rewinds=counters.rewinds,
                 stalls=counters.stalls,
                 again=counters.again,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.faults.kill_points import KillPoint
-from tests.kafka import _die_with_parent
+from testbed.kafka import die_with_parent
 
 _LEAVES_WITHIN: Final = 20.0
 
@@ -55,7 +55,7 @@ class Worker:
                 stdout=log,
                 stderr=log,
                 env=os.environ | threads,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=die_with_parent if sys.platform == "linux" else None,
             )
 
     def supervise(self) -> None:

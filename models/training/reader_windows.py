@@ -51,7 +51,7 @@ class Histories:
 
 
 def _repeated(rows: list[int], kinds: list[int], n: int) -> bool:
-    return kinds[n] == Kind.SEARCH.number and n + 1 < len(rows) and rows[n + 1] == rows[n]
+    return not _KINDS[kinds[n]].of_item and n + 1 < len(rows) and rows[n + 1] == rows[n]
 
 
 #: Forwards of a step, about: more pad less, and multiply smaller matrices.

@@ -52,10 +52,6 @@ if TYPE_CHECKING:
 @click.option("--sample-users", type=click.IntRange(1), help="Ask so many shoppers at most.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
               help="Processes among which the shoppers are shared.")  # fmt: skip
-@click.option(
-    "--through", type=click.Choice(["process", "embedded", "kafka"]), default="process",
-    show_default=True, help="The processors themselves, or a worker behind a broker.",
-)  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.option("--compare", nargs=2, type=click.Path(path_type=Path), metavar="A B",
@@ -104,7 +100,7 @@ def _replay(*, as_json: bool, **options: Any) -> None:
         _lives(chosen, options["bundles"], reranks), names_of(options["baselines"]),
         options["protocol"], moment(options["first"]), moment(options["until"]),
         options["targets"] == "new", options["sample_users"] or 0, options["jobs"],
-        options["through"], options["seed"], shlex.join(["weft", *sys.argv[1:]]), "",
+        options["seed"], shlex.join(["weft", *sys.argv[1:]]), "",
         column_map(options["columns"], EVENTS), column_map(options["catalog_columns"], PRODUCTS),
     )  # fmt: skip
     request.report.mkdir(parents=True, exist_ok=True)

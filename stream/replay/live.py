@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import time
-from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,11 +12,9 @@ from typing import Final
 from models.bundle import read_manifest
 from models.making import Say
 from stream.assemble import assemble, cached_encoder
-from stream.broker import EmbeddedBroker
 from stream.replay import protocols
 from stream.replay.answers import KEPT, Answers
 from stream.replay.driver import Driver, Plan, Progress
-from stream.replay.kafka import ThroughKafka
 from stream.replay.prepare import Live, Prepared, Request, prepare
 from stream.replay.remembering import REMEMBERING
 from stream.replay.stage import InProcess
@@ -33,11 +29,11 @@ _RERANKED: Final = 64
 def play(request: Request, live: Live, prepared: Prepared, say: Say, progress: Progress) -> Answers:
     """Feeds and asks; goes on where it was killed. The answers lie under the work folder.
 
-    Raises ``Fatal`` errors that say what is missing, ``RetryLater`` where the broker is away.
+    Raises ``Fatal`` errors that say what is missing.
     """
     folder = folder_of(request, live)
     answers = Answers(folder / "answers", prepared.asked.baskets)
-    if request.jobs == 1 or request.through != "process":
+    if request.jobs == 1:
         _job(request, live, prepared, 0, say, progress)
         return answers
     context = get_context("spawn")  # threads and models do not survive a fork
@@ -95,9 +91,6 @@ async def _drive(
     if prepared.dated:  # it may hold what entered after the checkpoint
         shutil.rmtree(index, ignore_errors=True)
     rows = {item_id: row for row, item_id in enumerate(prepared.log.item_ids, 1)}
-    if request.through != "process":
-        await _through_kafka(request, settings, prepared, answers, index, rows, progress)
-        return
     store = Store(home / "store.sqlite")
     bundle = Path(live.bundle) if live.bundle else None
     parts = await asyncio.to_thread(assemble, settings, say, index, bundle, REMEMBERING)
@@ -124,27 +117,6 @@ async def _drive(
     finally:
         store.close()
         parts.close()
-
-
-async def _through_kafka(
-    request: Request, settings: Settings, prepared: Prepared, answers: Answers, index: Path,
-    rows: dict[str, int], progress: Progress,
-) -> None:  # fmt: skip
-    """By topics of its own: of the broker of the settings, or of one inside this process."""
-    with ExitStack() as stack:
-        if request.through == "embedded":
-            broker = stack.enter_context(EmbeddedBroker())
-            settings = replace(settings, kafka=broker.bootstrap)
-        own = f"{settings.topic_prefix}replay-{time.time_ns():x}"
-        settings = replace(settings, topic_prefix=f"{own}-", group=own)
-        shutil.rmtree(index, ignore_errors=True)
-        stage = ThroughKafka(settings, index, rows)
-        try:
-            await stage.start()
-            plan = plan_of(request, prepared, 0, _LISTS)
-            await Driver(plan, stage, answers, lambda _place: None, progress).run()
-        finally:
-            await stage.stop()
 
 
 def plan_of(request: Request, prepared: Prepared, job: int, batch: int) -> Plan:

@@ -57,7 +57,6 @@ class Request:
     new_only: bool = False
     shoppers: int = 0
     jobs: int = 1
-    through: str = "process"  # or "kafka", "embedded"
     seed: int = 0
     command: str = ""
     title: str = ""
@@ -78,7 +77,7 @@ class Request:
     def mark(self) -> str:
         """A name for everything that decides an answer, beside who answers and the files."""
         told = (
-            self.protocol, self.first, self.until, self.new_only, self.shoppers, self.through,
+            self.protocol, self.first, self.until, self.new_only, self.shoppers,
             self.seed, str(self.columns), str(self.catalog_columns), self._serving(),
         )  # fmt: skip
         return hashlib.sha256(repr(told).encode()).hexdigest()[:12]

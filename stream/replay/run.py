@@ -44,12 +44,10 @@ def replay(request: Request, encoder: TitleEncoder, say: Say, bar: Bars) -> Resu
 
 
 def _live(request: Request, live: Live, prepared: Prepared, say: Say, bar: Bars) -> Answered:
-    say(f"{live.name}: through {request.through}")
+    say(f"{live.name}: through the live processors")
     began = time.monotonic()
     answers = play(request, live, prepared, say, bar(live.name, "events"))
     words = "the live processors"
-    if request.through != "process":
-        words += ", behind a broker"
     words += "; no bundle" if not live.bundle else f"; the bundle {live.bundle}"
     words += {"gate": ", the LLM by its gate", "always": ", the LLM always", "never": ", no LLM"}[
         live.rerank

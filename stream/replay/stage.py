@@ -1,6 +1,7 @@
-"""Where a replay's records go: the live processors in this process, or a worker behind a broker.
+"""Where a replay's records go: the live processors, in this process.
 
-Both are the same code as live; a stage only feeds it, waits, and reads the lists that come out.
+A stage feeds them, waits, and reads the lists that come out. A whole worker behind a broker makes
+the same lists: tests/integration/test_replay_kafka.py holds that, with a stage of its own.
 """
 
 from __future__ import annotations
@@ -92,7 +93,6 @@ class InProcess:
         self._waiting = 0
         self._done = asyncio.Event()
         self._running = asyncio.create_task(self._processor.run())
-        self.dead = 0
 
     async def enter(self, products: Sequence[Record], ts: int) -> None:
         """See ``Stage``."""
@@ -154,8 +154,8 @@ class InProcess:
         """Takes the lists as a subscriber would, whose newest record of a key counts."""
         for record in records:
             if record.topic != self._names.of(RECOMMENDATIONS):
-                self.dead += record.headers != ()
-            elif record.value is None:
+                continue
+            if record.value is None:
                 self._store.lists.pop(record.key or b"", None)
             else:
                 shown = shown_of(record.value, self._rows, self._models.ms)

@@ -22,6 +22,7 @@ from stream.index_edge import EdgeIndex
 from stream.products import IndexFollower
 from stream.settings import load
 from stream.topics import TopicNames
+from testbed.waiting import PATIENCE
 
 PRODUCTS = 4_000
 NOW = 1_700_000_000_000
@@ -32,6 +33,7 @@ class UnhurriedEncoder(HashEncoder):
 
     def encode(self, texts):  # type: ignore[no-untyped-def]
         time.sleep(0.0005 * len(texts))
+        print("encodes", flush=True)
         return super().encode(texts)
 
 
@@ -48,8 +50,7 @@ def serve(bootstrap: str, folder: str) -> None:
     """What the child does until it is killed."""
     _, feed = feed_of(bootstrap, Path(folder))
     feed.start()
-    print("started", flush=True)
-    time.sleep(600)
+    time.sleep(3600)
 
 
 def test_a_worker_killed_while_importing_has_every_product_in_the_end(tmp_path: Path) -> None:
@@ -58,23 +59,25 @@ def test_a_worker_killed_while_importing_has_every_product_in_the_end(tmp_path: 
         ensure_topics(load({}, kafka=broker.bootstrap))
         producer = Producer({"bootstrap.servers": broker.bootstrap})
         for n in range(PRODUCTS):
-            producer.produce("products", *reversed(encode_product(item(n))))
+            key, value = encode_product(item(n))
+            producer.produce("products", value, key)
         for n in range(0, PRODUCTS, 10):
             producer.produce("products", None, f"i{n}".encode())
-        assert producer.flush(10) == 0
+        assert producer.flush(120) == 0
         code = f"from {__name__} import serve; serve({broker.bootstrap!r}, {str(tmp_path)!r})"
         for _ in range(4):
             child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
             assert child.stdout is not None
-            assert child.stdout.readline() == b"started\n"
-            time.sleep(chosen.uniform(0.1, 0.8))
+            for _ in range(chosen.randrange(1, 9)):  # batches
+                assert child.stdout.readline() == b"encodes\n"
+            time.sleep(chosen.uniform(0, 0.05))
             child.kill()
             child.wait()
             child.stdout.close()
         index, feed = feed_of(broker.bootstrap, tmp_path)
         again = feed.tally
         feed.start()
-        assert feed.wait_until_caught_up(60)
+        assert feed.wait_until_caught_up(PATIENCE)
         feed.stop()
         assert feed.error is None
         assert again.encoded < PRODUCTS  # the earlier lives' work was kept

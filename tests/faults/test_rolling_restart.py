@@ -5,17 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from testbed.kafka import RealKafka, real_kafka, why_missing
+from testbed.waiting import PATIENCE, eventually
 from tests.faults.test_sigkill import SHOPPER_TOPICS, Log, check, committed_lag
-from tests.kafka import RealKafka, real_kafka, why_missing
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.long]
 _GROUP = "rolling"
 _MARK = "serves"  # the file that a worker touches once it has acked an event
 
@@ -54,7 +54,7 @@ class Worker:
             return None
         self._process.terminate()
         try:
-            return self._process.wait(20)
+            return self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
@@ -78,14 +78,6 @@ def producing(log: Log, rate: int) -> Iterator[None]:
         thread.join()
 
 
-def within(seconds: float, happened: Callable[[], bool], words: str) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, words
-        time.sleep(0.1)
-
-
-@pytest.mark.timeout(180)
 def test_a_rolling_restart_of_two_workers_loses_nothing(
     own_kafka: RealKafka, tmp_path: Path
 ) -> None:
@@ -98,15 +90,12 @@ def test_a_rolling_restart_of_two_workers_loses_nothing(
         with producing(log, rate=200):
             for worker in workers:
                 worker.start()
-            within(40, lambda: all(w.serves() for w in workers), "two workers never served")
+            eventually(lambda: all(w.serves() for w in workers), "two workers never served")
             for worker in workers:
                 assert worker.stop() == 0
                 worker.start()
-                within(40, worker.serves, "a restarted worker never served")
-        until = time.monotonic() + 40
-        while committed_lag(own_kafka.bootstrap, _GROUP) and time.monotonic() < until:
-            time.sleep(0.5)
-        assert committed_lag(own_kafka.bootstrap, _GROUP) == 0
+                eventually(worker.serves, "a restarted worker never served")
+        eventually(lambda: committed_lag(own_kafka.bootstrap, _GROUP) == 0, "not all was committed")
         assert [worker.stop() for worker in workers] == [0, 0]
     finally:
         for worker in workers:

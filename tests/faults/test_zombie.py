@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from models.errors import BrokerUnavailable, Fatal
 from stream.changelog import Changelog
 from stream.delivery import KafkaDelivery, Record
-from tests.kafka import RealKafka
+from testbed.kafka import RealKafka
 
 pytestmark = pytest.mark.kafka
 
@@ -42,7 +42,7 @@ def uncommitted(kafka: RealKafka, topic: str) -> list[bytes | None]:
     )
     consumer.assign([TopicPartition(topic, 0, 0)])
     found: list[bytes | None] = []
-    while (message := consumer.poll(20)) is not None:
+    while (message := consumer.poll(120)) is not None:
         if (error := message.error()) is not None:
             assert error.code() == KafkaError._PARTITION_EOF, error
             break
@@ -83,7 +83,7 @@ def test_what_a_former_owner_left_half_sent_is_not_read(kafka: RealKafka) -> Non
     producer = former._owned[0]._producer  # killed or stopped between sending and committing
     producer.begin_transaction()
     producer.produce("zombie-3", b"half", b"nora", 0)
-    assert producer.flush(10) == 0
+    assert producer.flush(120) == 0
     owner.own("zombie-3", [0])
     assert newest(kafka, "zombie-3") == b"whole"
     assert uncommitted(kafka, "zombie-3") == [b"whole", b"half"]

@@ -21,7 +21,8 @@ from stream.follower import Follower
 from stream.index_edge import EdgeIndex
 from stream.products import GroupFollower, IndexFollower
 from stream.topics import TopicNames
-from tests.kafka import RealKafka
+from testbed.kafka import RealKafka
+from testbed.waiting import PATIENCE
 
 NOW = 1_700_000_000_000
 ITEMS = [Item(f"i{n}", f"shirt number{n}", NOW + n) for n in range(200)]
@@ -40,17 +41,17 @@ def publish_transactions(kafka: RealKafka, topic: str) -> None:
     """Half aborted, half committed: the logs end with control markers, which no reader sees."""
     config = {"bootstrap.servers": kafka.bootstrap, "transactional.id": uuid.uuid4().hex}
     producer = Producer(config)
-    producer.init_transactions(20)
+    producer.init_transactions(120)
     for wanted in (False, True):
         producer.begin_transaction()
         for item in ITEMS:
             key, value = encode_product(item)
             producer.produce(topic, value if wanted else b"never seen", key)
         if wanted:
-            producer.commit_transaction(20)
+            producer.commit_transaction(120)
         else:
-            producer.flush(20)
-            producer.abort_transaction(20)
+            producer.flush(120)
+            producer.abort_transaction(120)
 
 
 @pytest.mark.parametrize("kind", ["own index", "shared index"])
@@ -73,7 +74,7 @@ def test_transactions_are_read_to_their_end_and_a_restart_goes_on_there(
         processor = CatalogueProcessor(index, ZeroShotSpace(encoder), delivery, names)
         feed = CatalogueFeed(processor, follower)
         feed.start()
-        assert feed.wait_until_caught_up(60)
+        assert feed.wait_until_caught_up(PATIENCE)
         assert feed.lag == 0
         feed.stop()
         assert feed.error is None

@@ -23,7 +23,7 @@ from stream.findings import Status
 from stream.settings import Settings
 from stream.states import States
 from stream.topics import TopicNames
-from tests.kafka import RealKafka
+from testbed.kafka import RealKafka
 
 pytestmark = pytest.mark.kafka
 
@@ -36,7 +36,7 @@ def started(kafka: RealKafka, prefix: str, folder: Path) -> tuple[Settings, str]
     producer = Producer({"bootstrap.servers": kafka.bootstrap})
     for number in range(10):
         producer.produce(changelog, b"{}", b"u%d" % number, partition=1)
-    assert producer.flush(10) == 0
+    assert producer.flush(120) == 0
     return settings, changelog
 
 
@@ -47,7 +47,7 @@ def delete_before(kafka: RealKafka, topic: str, offset: int) -> None:
     while True:
         (future,) = admin.delete_records([TopicPartition(topic, 1, offset)]).values()
         with contextlib.suppress(KafkaException):  # the log has its policy some ms after the topic
-            future.result(20)
+            future.result(120)
             break
     set_policy(kafka, topic, "compact")
 
@@ -58,11 +58,11 @@ def set_policy(kafka: RealKafka, topic: str, policy: str) -> None:
     wanted = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     admin = kafka.admin()
     (future,) = admin.incremental_alter_configs([wanted]).values()
-    future.result(20)
+    future.result(120)
     said = ""
     while said != policy:
         (told,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]).values()
-        said = told.result(20)["cleanup.policy"].value
+        said = told.result(120)["cleanup.policy"].value
 
 
 def told_by_doctor(settings: Settings) -> tuple[Status, str]:

@@ -30,7 +30,8 @@ from stream.products import GroupFollower
 from stream.settings import Settings, kafka_config
 from stream.shoppers import Recommends, ShopperProcessor
 from stream.topics import TopicNames
-from tests.kafka import RealKafka
+from testbed.kafka import RealKafka
+from testbed.waiting import PATIENCE, wait_for
 
 BAD = b'{"user_id": "ana", "ts": '
 
@@ -52,7 +53,7 @@ def produce(
     producer = Producer(config)
     for value in values:
         producer.produce(settings.topic_prefix + topic, value, key, partition)
-    assert producer.flush(30) == 0
+    assert producer.flush(120) == 0
 
 
 @contextlib.asynccontextmanager
@@ -99,10 +100,7 @@ async def running_app(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    end = asyncio.get_running_loop().time() + 60
-    while not condition():
-        assert asyncio.get_running_loop().time() < end, "it did not happen in time"
-        await asyncio.sleep(0.05)
+    await wait_for(condition)
 
 
 def dies_twice(settings: Settings) -> None:
@@ -138,11 +136,11 @@ def test_a_product_that_was_sent_back_dies_with_one_attempt_more_too() -> None:
         config = {"bootstrap.servers": settings.kafka, "partitioner": settings.partitioner}
         producer = Producer(config)
         producer.produce("products", b"[", b"i1", headers=[(ATTEMPTS, b"2")])
-        assert producer.flush(30) == 0
+        assert producer.flush(120) == 0
         follower = GroupFollower(kafka_config(settings), "products", "weft-products")
         follower.open()
         found: list[Product] = []
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE
         while not found and time.monotonic() < end:
             found += follower.read(10, 0.5).products
         follower.close()

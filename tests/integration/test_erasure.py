@@ -43,14 +43,14 @@ def newest(settings: Settings) -> dict[tuple[str, bytes | None], bytes | None]:
     found: dict[tuple[str, bytes | None], bytes | None] = {}
     places = [
         TopicPartition(topic, partition, 0)
-        for topic, told in consumer.list_topics(timeout=10).topics.items()
+        for topic, told in consumer.list_topics(timeout=120).topics.items()
         if topic not in sources and not topic.startswith("__")
         for partition in told.partitions
     ]
     consumer.assign(places)
     ends = 0
     while ends < len(places):
-        message = consumer.poll(10)
+        message = consumer.poll(120)
         assert message is not None
         if message.error():
             ends += 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,14 +86,11 @@ def test_with_tls_and_the_authority_s_certificate_it_works(tmp_path: Path) -> No
 
 
 def test_an_answer_that_does_not_come_in_time_is_an_outage(server: FakeQdrant) -> None:
-    index = opened(connect(server.url, timeout=1))
     server.delay = 3
-    start = time.monotonic()
     with pytest.raises(IndexUnavailable, match="ReadTimeout"):
-        index.count()
-    assert time.monotonic() - start < 2.5
+        opened(connect(server.url, timeout=1))
     server.delay = 0
-    assert index.count() == 0
+    assert opened(connect(server.url)).count() == 0
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 408, 429])

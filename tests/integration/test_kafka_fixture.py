@@ -5,7 +5,8 @@ import time
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from tests.kafka import RealKafka
+from testbed.kafka import RealKafka
+from testbed.waiting import PATIENCE
 
 pytestmark = pytest.mark.kafka
 
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.kafka
 def _produce(kafka: RealKafka, topic: str, value: bytes) -> None:
     producer = Producer({"bootstrap.servers": kafka.bootstrap})
     producer.produce(topic, value)
-    assert producer.flush(20) == 0
+    assert producer.flush(120) == 0
 
 
 def _read(kafka: RealKafka, topic: str, count: int) -> list[bytes]:
@@ -21,11 +22,11 @@ def _read(kafka: RealKafka, topic: str, count: int) -> list[bytes]:
     consumer = Consumer(config | {"auto.offset.reset": "earliest", "heartbeat.interval.ms": 300})
     consumer.subscribe([topic])
     values: list[bytes] = []
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE
     while len(values) < count and time.monotonic() < until:
         message = consumer.poll(1.0)
         if message is not None and message.error() is None:
-            values.append(message.value())
+            values.append(message.value() or b"")
     consumer.close()
     return values
 
@@ -39,5 +40,5 @@ def test_what_was_produced_before_a_restart_is_read_after_it(kafka: RealKafka) -
 
 
 def test_a_topic_is_not_created_by_asking_for_it(kafka: RealKafka) -> None:
-    assert "never-created" not in kafka.admin().list_topics(timeout=10).topics
-    assert kafka.admin().list_topics("never-created", timeout=10).topics["never-created"].error
+    assert "never-created" not in kafka.admin().list_topics(timeout=120).topics
+    assert kafka.admin().list_topics("never-created", timeout=120).topics["never-created"].error

@@ -18,7 +18,7 @@ from models.likelihood import LikelihoodReranker, load_reranker
 from models.llm_backends import load_scorer
 from models.ports import Deadline, FloatArray, Read, Reranker, RerankRequest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("WEFT_DATA_DIR", ROOT / ".weft"))
@@ -97,7 +97,7 @@ def test_the_score_is_that_of_a_plain_forward_a_candidate(exact: LikelihoodReran
         with torch.inference_mode():
             rows = model(torch.tensor([[*prefix, *text]])).logits[0].log_softmax(-1)
         places = range(len(prefix) - 1, len(prefix) + len(text) - 1)
-        return sum(rows[row, token].item() for row, token in zip(places, text, strict=True))
+        return sum(float(rows[row, token]) for row, token in zip(places, text, strict=True))
 
     told = prompt.history_prefix(reads(BEACH), tokenize)
     general = prompt.general_prefix(tokenize)
@@ -130,4 +130,4 @@ def test_a_worker_without_amx_imports_no_torch_for_the_llm() -> None:
         "bad = {'torch', 'transformers', 'onnx'} & set(sys.modules);"
         "sys.exit(0 if is_quick() or not bad else f'imported {bad}')"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -12,7 +12,7 @@ from stream.contracts import dead_letter_headers
 from stream.delivery import KafkaDelivery, Record
 from stream.publish import require_topics
 from stream.settings import Settings, kafka_config
-from tests.kafka import RealKafka
+from testbed.kafka import RealKafka
 
 pytestmark = pytest.mark.kafka
 
@@ -25,7 +25,7 @@ def _settings(kafka: RealKafka, prefix: str, **changes: object) -> Settings:
 def _policy(kafka: RealKafka, topic: str, name: str) -> str:
     admin = kafka.admin()
     (future,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]).values()
-    value: str = future.result(20)[name].value
+    value: str = future.result(120)[name].value
     return value
 
 
@@ -34,6 +34,7 @@ def test_two_workers_at_once_create_every_topic_once(kafka: RealKafka) -> None:
     with ThreadPoolExecutor(2) as pool:
         layouts = list(pool.map(ensure_topics, [settings, settings]))
     cluster = kafka.admin().list_topics(timeout=20).cluster_id
+    assert cluster is not None
     assert layouts == [Layout(partitions=3, embedded=False, cluster=cluster)] * 2
     compacted = ("twice-products", "twice-recommendations", "weft-twice-shoppers-changelog")
     assert [_policy(kafka, name, "cleanup.policy") for name in compacted] == ["compact"] * 3

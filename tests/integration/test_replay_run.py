@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from click.testing import CliRunner, Result
 from models.bundle import open_bundle
 from stream.cli import cli
 from stream.replay import result
+from stream.sample import DAY_MS, START_MS
+from stream.sample_files import main
 from tests import tiny_llama
 from tests.replay_shop import DAY, START
 
@@ -48,7 +51,7 @@ def run(
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_replay_is_measured_beside_baselines_and_reported(shop: Path, tmp_path: Path) -> None:
     told = run(
         shop, tmp_path / "one", "--protocol", "time", "--no-llm", "--targets", "new",
@@ -103,7 +106,7 @@ def test_which_contenders_are_compared_is_asked_for_with_compare_alone(shop: Pat
     assert "--compare A B" in told.output
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_experiment_compares_variants_on_the_same_questions(shop: Path, tmp_path: Path) -> None:
     told = run(
         shop, tmp_path / "mix", "--epochs", "2", "--strategies", "id,title",
@@ -116,7 +119,7 @@ def test_an_experiment_compares_variants_on_the_same_questions(shop: Path, tmp_p
     assert found.contender("id").gains["HR@10"].mean == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_each_way_to_tune_the_llm_is_compared_with_lora(shop: Path, tmp_path: Path) -> None:
     told = run(
         shop, tmp_path / "peft", "--epochs", "1", "--llm-tokens", "2000", "--methods",
@@ -138,7 +141,7 @@ def test_each_way_to_tune_the_llm_is_compared_with_lora(shop: Path, tmp_path: Pa
     assert (answers["ndcg10_0"] != answers["ndcg10_1"]).any(), "the LLM has an order of its own"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_parts_are_taken_from_the_llm_and_change_its_order(shop: Path, tmp_path: Path) -> None:
     llm = str(tiny_llama.write(tmp_path / "llm"))
     told = run(
@@ -181,7 +184,7 @@ def test_a_log_without_a_question_says_what_to_do(shop: Path, tmp_path: Path) ->
     assert "give another --from" in str(told.exception)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_categories_held_out_of_a_bundles_training_are_a_slice(shop: Path, tmp_path: Path) -> None:
     made = CliRunner().invoke(
         cli,
@@ -205,7 +208,7 @@ def test_categories_held_out_of_a_bundles_training_are_a_slice(shop: Path, tmp_p
     assert any("wool coat" in note for note in found.notes)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_shop_that_shows_what_was_bought_is_replayed_so(tmp_path: Path) -> None:
     """People who buy one thing every day: the setting alone decides whether lists say so."""
     titles = [f"{kind} number {n}" for kind in KINDS for n in range(12)]
@@ -225,7 +228,7 @@ def test_a_shop_that_shows_what_was_bought_is_replayed_so(tmp_path: Path) -> Non
     assert hits == {"hide": 0.0, "show": 1.0}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_other_options_do_not_go_on_from_what_was_answered(shop: Path, tmp_path: Path) -> None:
     report = tmp_path / "same"
     run(shop, report, "--no-llm", "--protocol", "last")
@@ -236,3 +239,19 @@ def test_other_options_do_not_go_on_from_what_was_answered(shop: Path, tmp_path:
     third = result.read(report)
     assert first.protocol != second.protocol
     assert first.contenders[0].metrics == third.contenders[0].metrics
+
+
+@pytest.mark.long
+def test_the_samples_printed_command_replays_its_held_out_days(tmp_path: Path) -> None:
+    """As printed, but for the bundle, which knows nothing of a shop so small."""
+    few = "--products 50 --arrivals 5 --held-out 10 --shoppers 8 --days 5 --held-out-days 9"
+    done = CliRunner().invoke(main, [str(tmp_path / "shop"), *few.split()])
+    assert done.exit_code == 0, done.output
+    command = shlex.split(done.output.partition("weft ")[2].replace("\\\n", " "))
+    at = command.index("demo")
+    del command[at - 1 : at + 1]
+    replayed = CliRunner().invoke(cli, command, env={"WEFT_THREADS": "1"}, catch_exceptions=False)
+    assert replayed.exit_code == 0, replayed.output
+    asked = result.read(tmp_path / "shop" / "replay").protocol
+    assert asked.asked_from >= START_MS + 5 * DAY_MS
+    assert asked.questions > 10

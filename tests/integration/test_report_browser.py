@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from stream.replay.result import Result
 from tests.browser import CONTRASTS, Browser, chromium, why_missing
 from tests.replay_result import ID_ONLY, bare, harmful, rich
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 WIDTHS = (360, 1280)
 SCHEMES = ("light", "dark")
@@ -52,10 +53,13 @@ def compared(folder: Path) -> str:
         told: Result = replace(harmful(), seed=ord(name))
         (folder / name).mkdir()
         result.write(told, folder / name)
-        arrays = {"questions": np.arange(300, dtype=np.uint64), "shoppers": np.arange(300)}
+        arrays: dict[str, Any] = {
+            "questions": np.arange(300, dtype=np.uint64),
+            "shoppers": np.arange(300),
+        }
         for place in range(len(told.contenders)):
             arrays[f"hr10_{place}"] = arrays[f"ndcg10_{place}"] = random.random(300)
-        np.savez(folder / name / "answers.npz", **arrays)  # type: ignore[arg-type]
+        np.savez(folder / name / "answers.npz", **arrays)
     return compare(folder / "a", folder / "b").page()
 
 

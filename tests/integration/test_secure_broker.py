@@ -18,7 +18,8 @@ from stream.delivery import Record
 from stream.faust_settings import _credentials
 from stream.publish import Entry, Publisher
 from stream.settings import Settings
-from tests.kafka import free_ports, real_kafka, why_missing
+from testbed.kafka import free_ports, real_kafka, why_missing
+from testbed.waiting import PATIENCE
 
 pytestmark = pytest.mark.kafka
 _PASSWORD = "open-sesame"
@@ -71,7 +72,7 @@ async def _first_value(settings: Settings, topic: str) -> bytes:
     )
     await consumer.start()
     try:
-        record = await asyncio.wait_for(consumer.getone(), 30)
+        record = await asyncio.wait_for(consumer.getone(), PATIENCE)
     finally:
         await consumer.stop()
     return bytes(record.value)
@@ -95,6 +96,6 @@ def test_what_is_refused_says_why_and_shows_no_password(
     secure: Settings, change: dict[str, str], words: str
 ) -> None:
     with pytest.raises(BrokerUnavailable, match=words) as caught:
-        look(dataclasses.replace(secure, **change), timeout=5)  # type: ignore[arg-type]
+        look(dataclasses.replace(secure, **change), timeout=10)  # type: ignore[arg-type]
     assert "wrong-password" not in str(caught.value)
     assert _PASSWORD not in str(caught.value)

@@ -33,14 +33,14 @@ TROUBLES: dict[str, tuple[Callable[[FakeQdrant], None], bool]] = {
     "drops": (lambda server: setattr(server, "spoils", "drop"), True),
     "cuts": (lambda server: setattr(server, "spoils", "cut"), True),
     "a proxy's page": (lambda server: setattr(server, "spoils", "page"), True),
-    "too slow": (lambda server: setattr(server, "delay", 2.0), True),
+    "too slow": (lambda server: setattr(server, "delay", 5.0), True),
     "slow": (lambda server: setattr(server, "delay", 0.3), False),
 }
 
 
 def recommender(server: FakeQdrant) -> Recommender:
-    """Over five dresses on the server, which has a second for each call."""
-    client = connect(server.url, timeout=1)
+    """Over five dresses on the server, which has three seconds for each call."""
+    client = connect(server.url, timeout=3)
     index = ServerIndex(client, "weft-items", ENCODER.name, ENCODER.dim, Owner("", "", "weft"))
     items = [Item(f"i{n}", f"linen dress {n}", T0) for n in range(5)]
     index.upsert(items, list(ENCODER.encode([item.text for item in items])))

@@ -19,8 +19,8 @@ from stream.broker import EmbeddedBroker
 from stream.intake import Gap, KafkaGapReader, Partition
 from stream.settings import Settings
 from stream.transport import MendedConsumer
+from testbed.kafka import RealKafka
 from tests.integration.test_dead_letters import produce, running_app, until
-from tests.kafka import RealKafka
 
 CLICKS = TP("clicks", 0)
 #: Murmur2 of this key is partition 0 of 4.

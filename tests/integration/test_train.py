@@ -48,7 +48,7 @@ def environment(files: Path, weights_dir: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_training_that_was_killed_goes_on_and_ends_in_the_same_bundle(
     files: Path, weights_dir: Path, tmp_path: Path
 ) -> None:

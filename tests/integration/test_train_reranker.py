@@ -76,7 +76,7 @@ def serving(bundle: Path, llm: Path, tmp_path: Path) -> Iterator[Serving]:
     encoder.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_its_bundle_says_what_it_is_and_what_validation_found(
     bundle: Path, method: str, llm: Path
 ) -> None:
@@ -94,7 +94,7 @@ def test_its_bundle_says_what_it_is_and_what_validation_found(
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_worker_loads_it_and_its_scores_order_the_list(serving: Serving) -> None:
     catalogue = items()
     serving.index.upsert(catalogue, serving.space.item_vectors(catalogue))

@@ -54,7 +54,7 @@ def saved(tmp_path: Path) -> Saved:
         model = peft_methods.apply(base, tuning)
         with torch.no_grad():
             for parameter in peft_methods.trainable(model):
-                parameter += 0.1 * torch.randn_like(parameter)
+                parameter.add_(torch.randn_like(parameter), alpha=0.1)
         trained = TrainedLikelihood(model.eval(), rows, tuning)
         trained.save(tmp_path / "adapter", torch.float32)
         facts = LlmFacts(llm.name, weights.fingerprint(llm), "", method)

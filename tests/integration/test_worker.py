@@ -45,7 +45,7 @@ def test_a_feed_that_fails_when_it_feeds_no_more_neither_ends_the_worker_nor_kee
     made: Shop,
 ) -> None:
     async def main() -> None:
-        worker = made.worker(kind=Counting)
+        worker = made.worker_of(Counting, "w")
         async with running(worker):
             await worker.ready()
             retired = worker.switch.filling
@@ -80,7 +80,7 @@ def test_a_server_that_is_away_when_the_worker_is_ready_does_not_end_it(
     made: Shop, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main(server: Any) -> None:
-        worker = made.worker(kind=Ready, index="server", qdrant_url=server.url)
+        worker = made.worker_of(Ready, "w", index="server", qdrant_url=server.url)
         worker.server = server
         caplog.set_level(logging.INFO)
         serving = asyncio.create_task(_serve(worker, time.monotonic()))
@@ -110,7 +110,7 @@ class Beating(WithoutShoppers):
 def test_a_running_worker_takes_away_what_killed_ones_left_on_the_control_topic(made: Shop) -> None:
     async def main() -> None:
         config = kafka_config(made.settings)
-        worker = made.worker(kind=Beating)
+        worker = made.worker_of(Beating, "w")
         async with running(worker):
             delivery = KafkaDelivery(config, made.settings.partitioner)
             killed = Report("killed", "ab12", "beauty@ab12", State.EMBEDDING, "cd34", 0)
@@ -135,7 +135,9 @@ def test_two_groups_on_one_server_switch_beside_each_other(made: Shop) -> None:
 
     async def main(server: Any) -> None:
         one, other = (
-            made.worker(group, WithoutShoppers, group=group, index="server", qdrant_url=server.url)
+            made.worker_of(
+                WithoutShoppers, group, group=group, index="server", qdrant_url=server.url
+            )
             for group in ("one", "other")
         )
         async with running(one, other):

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
@@ -101,9 +102,16 @@ class Missing:
         return dict.fromkeys(partitions, 30)
 
 
+class Unfenced:
+    """Owns what it is asked to."""
+
+    def own(self, _name: str, _partitions: Collection[int]) -> None:
+        pass
+
+
 @pytest.mark.parametrize("later_record", [True, False])
 def test_what_is_gone_before_a_record_that_is_gone_back_for_is_lost_and_committed_over(
-    later_record: bool, tmp_path: Path
+    later_record: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = weft_settings.load({}, data_dir=tmp_path)
 
@@ -119,9 +127,10 @@ def test_what_is_gone_before_a_record_that_is_gone_back_for_is_lost_and_committe
         async def seek_here(_tp: TP, offset: int, _wanted: Callable[[], bool]) -> None:
             sought.append(offset)
 
-        made._thread, made.reading_at = SimpleNamespace(seek_here=seek_here), lambda _tp: 30
+        made._thread = SimpleNamespace(seek_here=seek_here)
+        monkeypatch.setattr(made, "reading_at", lambda _tp: 30)
         app.app.consumer, app._fetched.queue = made, asyncio.Queue()
-        app.attach(processor, Missing(lost=7), MemoryDelivery())
+        app.attach(processor, Missing(lost=7), Unfenced())
         app.ready.set()
         app._on_seek(CLICKS, 10)
         if later_record:
@@ -159,7 +168,8 @@ def test_a_partition_whose_turn_is_still_to_come_is_not_gone_back_for(
         )
         app.ready.set()
         app._on_seek(CLICKS, 10)
-        app._fetched.queue = queue = asyncio.Queue()
+        queue: asyncio.Queue[Any] = asyncio.Queue()
+        app._fetched.queue = queue
         if others_wait:
             queue.put_nowait(SimpleNamespace(message=SimpleNamespace(tp=TP("clicks", 1))))
         assert app.on_its_way(CLICKS) == coming

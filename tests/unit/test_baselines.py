@@ -137,7 +137,8 @@ def test_without_streaming_only_training_events_are_recent(tmp_path: Path) -> No
 
 
 def test_the_last_item_comes_first_again(tmp_path: Path) -> None:
-    log = log_of(tmp_path, *(("u", n, item) for n, item in enumerate([4, 2, 4, 7, "red", 2])))
+    told: list[int | str] = [4, 2, 4, 7, "red", 2]
+    log = log_of(tmp_path, *(("u", n, item) for n, item in enumerate(told)))
     baseline = LastItems()
     found = baseline.scores(log, question(log, 4, 2, 4, 7, 9, 2))[0, 1:]
     assert (found.argsort(descending=True)[:3] + 1).tolist() == [2, 7, 4]

@@ -52,20 +52,6 @@ def test_no_help_text_imports_anything_heavy(words: tuple[str, ...]) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_workers_help_takes_half_a_second() -> None:
-    def children() -> float:
-        return os.times().children_user + os.times().children_system
-
-    def seconds() -> float:
-        before = children()
-        program = [sys.executable, "-c", "from stream.cli import main; main()"]
-        subprocess.run([*program, "worker", "--help"], check=True, capture_output=True)
-        return children() - before
-
-    # CPU time, so that tests beside this one do not count; the best of three, for a cold cache.
-    assert min(seconds() for _ in range(3)) < 0.5
-
-
 def test_the_workers_help_lists_every_setting() -> None:
     from stream.settings import describe
 

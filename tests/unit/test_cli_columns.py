@@ -16,11 +16,17 @@ from stream.cli import cli
 
 def on_topic(broker: EmbeddedBroker, topic: str) -> list[tuple[bytes | None, bytes | None]]:
     """Key and value of each record of a topic."""
-    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "columns"})
+    config = {"bootstrap.servers": broker.bootstrap, "group.id": "columns"}
+    consumer = Consumer({**config, "enable.partition.eof": True})
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(4)])
-    found = []
-    while (message := consumer.poll(2)) is not None:
-        found.append((message.key(), message.value()))
+    found, ends = [], 0
+    while ends < 4:
+        message = consumer.poll(120)
+        assert message is not None
+        if message.error():
+            ends += 1
+        else:
+            found.append((message.key(), message.value()))
     consumer.close()
     return found
 

@@ -14,15 +14,20 @@ from stream.findings import Finding, Status
 from stream.index_port import IndexHome
 from stream.index_registry import ADAPTERS, adapter_of
 from stream.settings import Settings
+from testbed.waiting import PATIENCE
 from tests.qdrant_http import fake_qdrant
+
+NOWHERE = "127.0.0.1:9"
 
 
 def findings(settings: Settings) -> dict[str, Finding]:
-    return {finding.part: finding for finding in examine(settings, timeout=1.0)}
+    """Waits for a broker that is there as long as it takes, for one that is not no longer."""
+    timeout = 0.1 if settings.kafka == NOWHERE else PATIENCE
+    return {finding.part: finding for finding in examine(settings, timeout)}
 
 
 def settings_in(folder: Path, **changes: object) -> Settings:
-    base = Settings(kafka="127.0.0.1:9", data_dir=folder)
+    base = Settings(kafka=NOWHERE, data_dir=folder)
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -59,10 +64,15 @@ def test_an_index_that_another_program_wrote_is_told_to_be_deleted(tmp_path: Pat
 
 @pytest.mark.filterwarnings("ignore:Api key is used with an insecure")
 def test_a_qdrant_server_is_asked_with_its_key_and_its_refusal_is_told(tmp_path: Path) -> None:
-    with fake_qdrant() as server:
+    with EmbeddedBroker() as broker, fake_qdrant() as server:
         server.api_key = "sesame"
-        url = server.url
-        right = settings_in(tmp_path, index="server", qdrant_url=url, qdrant_api_key="sesame")
+        right = settings_in(
+            tmp_path,
+            kafka=broker.bootstrap,
+            index="server",
+            qdrant_url=server.url,
+            qdrant_api_key="sesame",
+        )
         assert findings(right)["index"].status is Status.LATER
         adapter_of(right).open(IndexHome(right), "", "hash-8", 8).close()
         assert findings(right)["index"].status is Status.OK
@@ -70,7 +80,7 @@ def test_a_qdrant_server_is_asked_with_its_key_and_its_refusal_is_told(tmp_path:
         assert wrong.status is Status.MISSING
         assert "401" in wrong.words
         assert "sesame" not in wrong.words
-    away = findings(right)["index"]
+    away = findings(dataclasses.replace(right, kafka=NOWHERE))["index"]
     assert away.status is Status.MISSING
     assert "WEFT_QDRANT_URL" in away.words
 

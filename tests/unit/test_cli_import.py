@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,8 @@ from models.errors import InvalidFile
 from stream.cli import cli
 from stream.cli.import_ import _NAMES
 from stream.importers.run import SOURCES
-from tests.published_logs import WRITERS, hm, lines
+from testbed.published_logs import WRITERS, hm, lines
+from testbed.waiting import eventually
 from tests.terminal import WEFT, on_a_terminal
 
 
@@ -59,11 +59,9 @@ def test_a_killed_import_leaves_no_folder_and_the_next_sweeps_up_after_it(tmp_pa
     (files / "UserBehavior.csv").write_text("1,2268,2520,pv,1511544070\n" * 1_000_000)
     words = ["import", "taobao", str(files), "--out", str(tmp_path / "o")]
     with subprocess.Popen([*WEFT, *words]) as process:
-        deadline = time.monotonic() + 60
-        while not (begun := list(tmp_path.glob(".o.new-*"))) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        eventually(lambda: list(tmp_path.glob(".o.new-*")))
         process.kill()
-    assert begun
+    begun = list(tmp_path.glob(".o.new-*"))
     assert list(tmp_path.glob(".o.new-*")) == begun
     assert not (tmp_path / "o").exists()
     (files / "UserBehavior.csv").write_text("1,2268,2520,pv,1511544070\n")

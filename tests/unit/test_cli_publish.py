@@ -31,7 +31,7 @@ def weft(broker: EmbeddedBroker, *arguments: str, prefix: str = "") -> Result:
 
 def on_topic(broker: EmbeddedBroker, topic: str) -> int:
     consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "count"})
-    ends = [consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=10) for n in range(4)]
+    ends = [consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=120) for n in range(4)]
     consumer.close()
     return sum(end for _, end in ends)
 

@@ -38,7 +38,7 @@ def publish(broker: EmbeddedBroker, *records: tuple[str, bytes | None]) -> None:
     producer = Producer({"bootstrap.servers": broker.bootstrap, "partitioner": "murmur2_random"})
     for user, value in records:
         producer.produce("recommendations", value, user.encode())
-    assert producer.flush(20) == 0
+    assert producer.flush(120) == 0
 
 
 def recs(broker: EmbeddedBroker, *arguments: str) -> Result:
@@ -127,7 +127,7 @@ def test_following_shows_each_new_list_until_ctrl_c(broker: EmbeddedBroker) -> N
         publish(broker, ("b", None), ("b", made("b", NOW + 1)))
         assert orjson.loads(process.stdout.readline())["user_id"] == "b"
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
 
 
 def test_a_terminal_gets_a_table_without_the_datas_control_characters(

@@ -36,7 +36,12 @@ def test_a_tuning_of_nothing_is_refused() -> None:
     ],
 )
 def test_what_learns_nothing_has_no_options_of_learning(more: dict[str, Any], named: str) -> None:
-    plain = {"preset": "untrained", "strategy": None, "zero_shot": None, "epochs": None}
+    plain: dict[str, Any] = {
+        "preset": "untrained",
+        "strategy": None,
+        "zero_shot": None,
+        "epochs": None,
+    }
     told = options(device="auto", **plain)
     assert _preset(told).training.epochs == 0
     with pytest.raises(click.UsageError, match=f"leave out {named}"):

@@ -29,6 +29,7 @@ def compose_command() -> list[str] | None:
     return None
 
 
+@pytest.mark.docker
 def test_compose_itself_takes_the_file() -> None:
     command = compose_command()
     if command is None:

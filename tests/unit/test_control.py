@@ -34,12 +34,12 @@ class Topic:
     def __init__(self, address: str) -> None:
         self.config = {"bootstrap.servers": address}
         self.producer = Producer({**self.config, "log_level": 0})
-        self.producer.list_topics(TOPIC, timeout=10)  # which creates it
+        self.producer.list_topics(TOPIC, timeout=120)  # which creates it
 
     def put(self, *records: Record) -> None:
         for record in records:
             self.producer.produce(record.topic, record.value, record.key, record.partition)
-        assert self.producer.flush(10) == 0
+        assert self.producer.flush(120) == 0
 
     def read(self) -> ControlReader:
         with ControlReader(self.config, TOPIC) as reader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -39,7 +40,7 @@ def put(broker: EmbeddedBroker, *letters: Letter) -> None:
     for each in letters:
         producer.produce("dead-letters", each.value, each.key, headers=list(each.headers))
         producer.poll(0)
-    assert producer.flush(20) == 0
+    assert producer.flush(120) == 0
 
 
 def dlq(broker: EmbeddedBroker, *arguments: str, typed: str | None = None) -> Result:
@@ -51,16 +52,17 @@ def arrived(broker: EmbeddedBroker, topic: str) -> list[tuple[bytes | None, byte
     """(key, value, attempts) of what lies on the topic, each partition's in its order."""
     config = {"bootstrap.servers": broker.bootstrap, "group.id": "t", "enable.partition.eof": True}
     consumer = Consumer(config)
-    count = len(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+    count = len(consumer.list_topics(topic, timeout=120).topics[topic].partitions)
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(count)])
     found, ends = [], 0
     while ends < count:
-        message = consumer.poll(10)
+        message = consumer.poll(120)
         assert message is not None
         if message.error():
             ends += 1
             continue
-        found.append((message.key(), message.value(), attempts_in(message.headers())))
+        headers: Any = message.headers()  # pairs, and not the dict of confluent-kafka's stubs
+        found.append((message.key(), message.value(), attempts_in(headers)))
     consumer.close()
     return found
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import inf, log2
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,9 @@ from models.evaluation import (
     ranks,
     reciprocal_rank,
 )
-from models.ports import FloatArray
 
 
-def array(*values: float) -> FloatArray:
+def array(*values: float) -> Any:  # of scores, and of ranks, which are float64
     return np.array(values, dtype=np.float32)
 
 
@@ -99,8 +99,8 @@ def test_many_metrics_have_the_intervals_that_one_has_by_itself() -> None:
     groups = rng.integers(0, 300, 2000)
     values = rng.random((2000, 2)) < np.array([0.1, 0.4])
     sums = np.stack([np.bincount(groups, values[:, n], 300) for n in range(2)], axis=1)
-    counts = np.stack([np.bincount(groups, minlength=300)] * 2, axis=1)
-    for n, found in enumerate(bootstrap_sums(sums, counts, 0)):
+    counts = np.stack([np.bincount(groups, minlength=300).astype(float)] * 2, axis=1)
+    for n, found in enumerate(bootstrap_sums(sums.astype(float), counts, 0)):
         alone = bootstrap(values[:, n].astype(float), 0, groups)
         assert found.mean == pytest.approx(alone.mean)
         assert found.low == pytest.approx(alone.low, abs=0.003)

@@ -67,7 +67,9 @@ def event_of(kind: Kind | None) -> ShopperEvent:
 def test_an_event_of_each_kind_goes_there_and_back(kind: Kind | None) -> None:
     topic, key, value = encode_event(event_of(kind))
     assert decode_shopper(topic, key, value, NOW) == event_of(kind)
-    assert set(orjson.loads(value)) <= {field.name for field in CONTRACTS[topic].value.fields}
+    shape = CONTRACTS[topic].value
+    assert shape is not None
+    assert set(orjson.loads(value)) <= {field.name for field in shape.fields}
 
 
 @pytest.mark.parametrize("kind", Kind)

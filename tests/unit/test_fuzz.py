@@ -7,8 +7,8 @@ from random import Random
 import orjson
 import pytest
 
-from tests import damage
-from tests.fuzz_targets import ALL, Fuzzed, run
+from testbed import damage
+from testbed.fuzz_targets import ALL, Fuzzed, run
 
 #: Of a target with share 1; the codec's 20,000 are in test_contracts_fuzz.py.
 _INPUTS = 6_000

@@ -185,7 +185,7 @@ def test_a_list_of_hostile_titles_is_a_row_an_item_of_the_recs_command() -> None
     with EmbeddedBroker() as broker:
         producer = Producer({"bootstrap.servers": broker.bootstrap})
         producer.produce("recommendations", value, b"u")
-        assert producer.flush(20) == 0
+        assert producer.flush(120) == 0
         shown = CliRunner().invoke(cli, ["recs"], env={"WEFT_KAFKA": broker.bootstrap}).stdout
     rows = [line.split("\t") for line in shown.split("\n")[:-1]]
     assert [row[1] for row in rows] == [str(n) for n in range(1, len(HOSTILE) + 1)]

@@ -14,7 +14,7 @@ from stream.files import RowFile
 from stream.importers.run import SOURCES, Imported, chosen, import_log
 from stream.publish import event_entries, product_entries
 from stream.topics import TopicNames
-from tests.published_logs import DAY, HM_SALES, WRITERS, hm, lines
+from testbed.published_logs import DAY, HM_SALES, WRITERS, hm, lines
 
 
 def imported(tmp_path: Path, name: str, share: float | None = None) -> tuple[Imported, Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
@@ -17,7 +18,7 @@ from stream.importers.amazon import literal
 from stream.importers.run import import_log
 from stream.importers.source import price, text
 from stream.importers.taobao import Seen
-from tests.published_logs import (
+from testbed.published_logs import (
     HM_ARTICLES,
     HM_SALES,
     META_2014,
@@ -70,7 +71,7 @@ def test_each_id_is_new_once(ids: list[str]) -> None:
     assert [each for each in ids if seen.add(each)] == list(dict.fromkeys(ids))
 
 
-VALID = {
+VALID: dict[str, Sequence[str | bytes]] = {
     "hm": (HM_SALES, HM_ARTICLES),
     "amazon2014": (b"\n".join(REVIEWS_2014), b"\n".join(META_2014)),
     "amazon2023": tuple(b"\n".join(map(orjson.dumps, rows)) for rows in (REVIEWS_2023, META_2023)),
@@ -120,8 +121,8 @@ def test_whatever_the_bytes_an_import_ends_well_or_is_an_invalid_file(
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for file, whole in zip(NAMES[name], VALID[name], strict=True):
-            raw = whole.encode() if isinstance(whole, str) else whole
-            content = data.draw(damaged(raw) | st.just(raw))
+            raw: bytes = whole.encode() if isinstance(whole, str) else whole
+            content = data.draw(st.one_of(damaged(raw), st.just(raw)))
             packed = data.draw(st.booleans())
             (root / file).write_bytes(gzip.compress(content) if packed else content)
         try:

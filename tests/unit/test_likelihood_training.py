@@ -16,7 +16,7 @@ from models.fake import ManualClock
 from models.likelihood import load_reranker
 from models.llm_tokens import Tokenizer
 from models.llm_torch import TorchScorer
-from models.ports import Deadline, FloatArray, Read, RerankRequest
+from models.ports import Deadline, FloatArray, Read, Reranker, RerankRequest
 from models.reader_backends import LlmFacts
 from models.training.checkpoint import kept
 from models.training.likelihood import (
@@ -29,7 +29,6 @@ from models.training.likelihood import (
 from models.training.llm_run import LlmConfig
 from models.training.log import Logged, TrainingLog
 from models.training.log_writing import prepare
-from models.training.peft_methods import METHODS
 from models.training.reader_windows import Histories
 from models.weights import fingerprint
 from tests import circling_log, tiny_llama
@@ -76,12 +75,16 @@ def two_ways(folder: Path) -> TrainingLog:
     return prepare(folder, items, iter(events), lambda texts: np.ones((len(texts), 4), np.float32))
 
 
-def scores(trained: TrainedLikelihood, llm: Path, work: Path, seen: str) -> FloatArray:
-    """Of new titles with z and with w, as served to a shopper who clicked ``seen``."""
+def served(trained: TrainedLikelihood, llm: Path, work: Path) -> Reranker:
     trained.save(work / "adapter")
     told = LlmFacts(llm.name, fingerprint(llm), "", trained.tuning.method)
     reranker = load_reranker(str(llm), work, 1, print, told, work / "adapter")
     assert reranker.name.endswith("/likelihood")
+    return reranker
+
+
+def scores(reranker: Reranker, seen: str) -> FloatArray:
+    """Of new titles with z and with w, as served to a shopper who clicked ``seen``."""
     candidates = tuple(Item(title, title, 0) for title in ("z" * 8, "w" * 8))
     history = (Read(Step(Kind.CLICK, 0, item_id=seen), Item(seen, seen, 0)),)
     [found] = reranker.score(
@@ -98,11 +101,12 @@ def same_weights(one: TrainedLikelihood, other: TrainedLikelihood) -> bool:
 
 def test_what_follows_is_learnt_and_served(llm: Path, tmp_path: Path) -> None:
     log = two_ways(tmp_path / "log")
-    config = dataclasses.replace(CONFIG, rank=16, epochs=8, max_tokens=0, keep_seconds=600.0)
+    config = dataclasses.replace(CONFIG, rank=16, epochs=6, max_tokens=0, keep_seconds=600.0)
     trained, told = train(log, llm, tmp_path / "work", config)
     assert told.steps[-1][2] < 0.5 * told.steps[0][2]
     assert told.steps[-1][0] == told.steps[-1][1]
-    after_hat, after_cap = (scores(trained, llm, tmp_path, seen) for seen in ("hat", "cap"))
+    reranker = served(trained, llm, tmp_path)
+    after_hat, after_cap = (scores(reranker, seen) for seen in ("hat", "cap"))
     assert after_hat[0] - after_hat[1] > after_cap[0] - after_cap[1] + 0.05
 
 
@@ -191,16 +195,6 @@ def test_the_loss_is_of_titles_alone_and_as_served(llm: Path, tmp_path: Path) ->
     with torch.inference_mode():
         found = float(title_loss(trained, [text, text]))
     assert found == pytest.approx(-2 * expected, rel=0.02)
-
-
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "qlora"])
-def test_each_method_learns_what_is_foretold(
-    method: str, log: TrainingLog, llm: Path, tmp_path: Path
-) -> None:
-    config = dataclasses.replace(CONFIG, method=method, lr=1e-2, epochs=1, max_tokens=2000)
-    _, told = train(log, llm, tmp_path, config)
-    losses = [loss for _, _, loss, _ in told.steps]
-    assert losses[-1] < losses[0]
 
 
 def test_a_method_that_is_not_known_is_refused() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from models import making
 from models.errors import MissingWeights
+from testbed.waiting import eventually
 
 OF = {"sha256": "abc", "format": "1"}
 
@@ -49,13 +49,6 @@ def refusing(_fresh: Path) -> None:
 def slow(folder: Path, notes: Path, seconds: float) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", SLOW, str(folder), str(notes), str(seconds)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def test_a_folder_is_made_once(tmp_path: Path) -> None:
@@ -114,7 +107,7 @@ def test_a_failed_making_leaves_the_old_folder_and_no_litter(tmp_path: Path) -> 
 def test_a_making_that_is_killed_half_way_is_done_anew(tmp_path: Path) -> None:
     folder, notes = tmp_path / "made", tmp_path / "notes"
     killed = slow(folder, notes, 60)
-    wait_for(notes.exists)
+    eventually(notes.exists)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not folder.exists()

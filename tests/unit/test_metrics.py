@@ -18,7 +18,7 @@ from models.metrics import KS, Exposure, accuracy, cold_recall, gini, lists_of, 
 Ints = NDArray[np.int64]
 
 
-def asked(*questions: Sequence[float]) -> tuple[Values, Ints]:
+def asked(*questions: Sequence[float] | Values) -> tuple[Values, Ints]:
     """The ranks of each question's targets, flat with offsets."""
     sizes = [len(ranks) for ranks in questions]
     flat = [rank for ranks in questions for rank in ranks]

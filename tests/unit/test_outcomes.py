@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -16,8 +16,9 @@ from models.fake import OverlapReranker
 from models.ports import Deadline
 from stream.contracts import MAX_BYTES, decode_recommendation
 from stream.partition import partition_of
+from testbed.waiting import PATIENCE, wait_for
 from tests.read_states import read_states
-from tests.unit.test_shoppers import PARTITIONS, T0, Shop, drive, wait_for
+from tests.unit.test_shoppers import PARTITIONS, T0, Shop, drive
 
 
 def leaves(branch: type[WeftError]) -> Iterator[type[WeftError]]:
@@ -53,17 +54,18 @@ class Raising:
     times: int
     wants_rerank: bool = False
 
-    def recommend(self, histories: list[History], deadline: Deadline) -> list[Recommendation]:
+    def recommend(self, histories: Sequence[History], deadline: Deadline) -> list[Recommendation]:
         if self.times > 0:
             self.times -= 1
             raise self.error
         return self.inside(histories, deadline)
 
 
-def raising(error: WeftError, times: int) -> Shop:
-    shop = Shop()
-    shop.processor._recommender = Raising(shop.processor._recommender.recommend, error, times)
-    return shop
+def raising(shop: Shop, error: WeftError, times: int) -> Raising:
+    """The shop's models from now on."""
+    models = Raising(shop.processor._recommender.recommend, error, times)
+    shop.processor._recommender = models
+    return models
 
 
 def test_every_leaf_has_an_outcome_and_every_outcome_a_leaf() -> None:
@@ -76,12 +78,13 @@ def test_every_leaf_has_an_outcome_and_every_outcome_a_leaf() -> None:
 def test_retry_the_event_waits_is_not_acked_and_has_its_list_in_the_end(
     leaf: type[WeftError],
 ) -> None:
-    shop = raising(leaf("away"), times=2)
+    models = raising(shop := Shop(), leaf("away"), times=1_000)
     shop.send("ana", item_id="i0")
 
     async def script() -> None:
-        await asyncio.sleep(0.1)
+        await wait_for(lambda: models.times < 999)  # it was tried twice
         assert shop.acked == []
+        models.times = 0
         await wait_for(lambda: bool(shop.acked))
 
     drive(shop, script)
@@ -133,12 +136,12 @@ def test_degrade_the_list_goes_out_says_so_and_the_event_is_acked(leaf: type[Wef
 
 @pytest.mark.parametrize("leaf", of(Outcome.STOP))
 def test_stop_the_processor_ends_with_the_reason_and_acks_nothing(leaf: type[WeftError]) -> None:
-    shop = raising(leaf("this cannot go on"), times=1)
+    raising(shop := Shop(), leaf("this cannot go on"), times=1)
     shop.send("ana", item_id="i0")
 
     async def main() -> None:
         with pytest.raises(leaf, match="this cannot go on"):
-            await asyncio.wait_for(shop.processor.run(), 5.0)
+            await asyncio.wait_for(shop.processor.run(), PATIENCE)
 
     asyncio.run(main())
     shop.processor.close()

@@ -26,6 +26,7 @@ from stream.partition import partition_of
 from stream.shoppers import ShopperProcessor
 from stream.state import loads
 from stream.states import States
+from testbed.waiting import PATIENCE
 
 T0 = 1_700_000_000_000
 PARTITIONS = 4
@@ -131,7 +132,7 @@ class Shop:
 async def playing(shop: Shop, script: object) -> None:
     serving = asyncio.create_task(shop.processor.run())
     try:
-        await asyncio.wait_for(script, 60)  # type: ignore[arg-type]
+        await asyncio.wait_for(script, PATIENCE)  # type: ignore[arg-type]
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)

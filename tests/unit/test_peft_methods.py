@@ -121,15 +121,6 @@ def test_an_adapter_names_no_path_of_the_machine_it_was_made_on(
     assert str(folder.parent) not in (tmp_path / peft_methods.CONFIG).read_text("utf-8")
 
 
-def test_layers_below_the_first_adapted_one_get_no_gradient(folder: Path, tmp_path: Path) -> None:
-    model = tuned(folder, Tuning("lora", 4, from_layer=1))
-    names = [name for name, p in model.named_parameters() if p.requires_grad]
-    assert len(names) == 2 * len(peft_methods.TARGETS)
-    assert all(".layers.1." in name for name in names)
-    peft_methods.save(model, Tuning("lora", 4, from_layer=1), tmp_path)
-    peft_methods.load(llm_body.body(folder, CPU), tmp_path)
-
-
 def test_an_llm_without_the_targets_names_is_adapted_in_all_its_linear_layers(
     folder: Path,
 ) -> None:

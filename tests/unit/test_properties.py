@@ -114,7 +114,7 @@ def test_any_redelivery_gives_what_sorting_the_records_gives(
         for offset, event in log[topic]
         if event.kind is not None and (erased is None or event.ts > erased)
     )
-    rows = [(*place, e.kind.value, e.item_id, e.query) for *place, e in left]
+    rows = [(*place, e.kind and e.kind.value, e.item_id, e.query) for *place, e in left]
     bought = [(*place, e.item_id) for *place, e in left if e.kind is Kind.PURCHASE]
     assert state.rows == rows[-STEPS_KEPT:]
     assert state.bought == bought[-BOUGHT_KEPT:]

@@ -42,10 +42,13 @@ def read(settings: Settings, topic: str, count: int) -> list[tuple[bytes, bytes 
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(4)])
     got: list[tuple[bytes, bytes | None, int]] = []
     while len(got) < count:
-        message = consumer.poll(10)
+        message = consumer.poll(120)
         assert message is not None, f"{len(got)} of {count}"
         assert message.error() is None
-        got.append((message.key(), message.value(), message.partition()))
+        key, partition = message.key(), message.partition()
+        assert key is not None
+        assert partition is not None
+        got.append((key, message.value(), partition))
     consumer.close()
     return got
 
@@ -137,7 +140,9 @@ def test_pace_is_asked_before_more_than_its_stride_is_on_the_broker(size: int, m
 
 def test_a_broker_that_goes_away_ends_the_publishing_with_the_count() -> None:
     with broker() as settings:
-        publisher = Publisher(settings, timeout=5.0)  # the first answer took over 1 s, once
+        publisher = Publisher(
+            settings, timeout=15.0
+        )  # of which the first answer may take some, too
         publisher.publish(some(5))
     with pytest.raises(BrokerUnavailable, match=r"after 5 .*again"):
         publisher.publish(some(20_000))

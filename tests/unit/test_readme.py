@@ -29,8 +29,8 @@ from stream.contracts import MAX_BYTES, decode_product, decode_recommendation, d
 from stream.faust_settings import faust_settings
 from stream.settings import PREFIX, Settings, describe
 from stream.state import BOUGHT_KEPT, EVENT_IDS_KEPT, STEPS_KEPT
+from testbed.kafka import RealKafka
 from tests.generated_docs import PACKAGES, generated
-from tests.kafka import RealKafka
 
 ROOT = Path(__file__).parents[2]
 FILES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -294,9 +294,9 @@ def test_the_example_of_a_publisher_says_why_nothing_was_delivered() -> None:
 def _only(bootstrap: str, topic: str) -> tuple[bytes | None, bytes | None]:
     """Key and value of the one record of a topic."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "readme"})
-    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    partitions = consumer.list_topics(topic, timeout=120).topics[topic].partitions
     consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
-    message = consumer.poll(10)
+    message = consumer.poll(120)
     consumer.close()
     assert message is not None
     assert message.error() is None

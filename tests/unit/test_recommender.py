@@ -64,6 +64,9 @@ class ScriptedReranker:
         rows = [[self.likes.get(c.item_id, 0.0) for c in r.candidates] for r in requests]
         return [np.array(row, dtype=np.float32) for row in rows]
 
+    def forget_histories(self) -> None:
+        """Nothing is kept."""
+
 
 class Shop:
     """The parts, and a recommender made of them."""

@@ -16,9 +16,10 @@ from models.query_memory import RAISE, QueryMemory
 from models.recommender import Recommender
 from models.zero_shot import ZeroShotSpace
 from stream import settings as weft_settings
+from stream.batch import Arrival
 from stream.fake import MemoryDelivery
 from stream.partition import partition_of
-from stream.shoppers import Arrival, ShopperProcessor
+from stream.shoppers import ShopperProcessor
 from stream.states import States
 from tests.read_states import read_states
 from tests.unit.test_recommender import NOW, SHELF, clicked, searched

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from models.errors import InvalidFile
@@ -16,11 +18,12 @@ from stream.replay.result import Contender, Result
 from tests.replay_result import DATA, HARM, PROTOCOL, bare, contender
 
 N = 600
+Values = npt.NDArray[np.float64]
 
 
 def run(
-    folder: Path, hits: np.ndarray, told: Result | None = None, first: int = 0,
-    ndcg: np.ndarray | None = None, **more: object,
+    folder: Path, hits: Values, told: Result | None = None, first: int = 0,
+    ndcg: Values | None = None, **more: object,
 ) -> Path:  # fmt: skip
     """A replay's folder: the questions ``first`` to first + n, three to a shopper."""
     folder.mkdir()
@@ -39,9 +42,10 @@ def run(
     return folder
 
 
-def share(every: int, count: int = N) -> np.ndarray:
+def share(every: int, count: int = N) -> Values:
     """A hit at every so many questions."""
-    return (np.arange(count) % every == 0).astype(float)
+    hits: Values = (np.arange(count) % every == 0).astype(np.float64)
+    return hits
 
 
 @pytest.fixture
@@ -194,9 +198,7 @@ def test_a_run_without_contenders_is_refused(tmp_path: Path) -> None:
         ({"hr10_1": np.array([None] * N)}, "damaged: ValueError"),  # a pickle, which may run code
     ],
 )
-def test_damaged_answers_are_refused(
-    tmp_path: Path, harm: dict[str, np.ndarray], words: str
-) -> None:
+def test_damaged_answers_are_refused(tmp_path: Path, harm: dict[str, Any], words: str) -> None:
     a, b = run(tmp_path / "a", share(3)), run(tmp_path / "b", share(3), **harm)
 
     with pytest.raises(InvalidFile, match=words):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from base64 import b64encode
 from dataclasses import replace
 from hashlib import sha256
@@ -139,12 +138,8 @@ def test_the_policy_allows_the_pages_own_style_and_script_and_nothing_else() -> 
     }  # fmt: skip
 
 
-def test_twenty_contenders_make_a_page_that_is_light_and_quick() -> None:
-    began = time.monotonic()
-    html = report(rich(8))
-
-    assert len(html) < 500_000
-    assert time.monotonic() - began < 2
+def test_twenty_contenders_make_a_page_that_is_light() -> None:
+    assert len(report(rich(8))) < 500_000
 
 
 def test_every_plot_says_its_figures_in_words() -> None:

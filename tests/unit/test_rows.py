@@ -14,12 +14,12 @@ import pytest
 from models.fake import HashEncoder
 from stream.files import RowFile
 from stream.importers.run import import_log
-from stream.publish import event_entries
+from stream.publish import event_entries, product_entries
 from stream.replay.prepare import Live, Request, prepare
 from stream.settings import Settings
 from stream.topics import TopicNames
 from stream.training_rows import sources
-from tests.published_logs import lines
+from testbed.published_logs import lines
 
 T0 = 1_600_000_000_000
 DAY = 86_400_000
@@ -37,7 +37,7 @@ class Verdict:
     words: list[str] | None  # None: the command says only how many
 
 
-def publish(log: Path, catalogue: Path) -> Verdict:
+def publish(log: Path, _catalogue: Path) -> Verdict:
     with RowFile(log) as rows:
         values = [json.loads(e.record.value or b"") for e in event_entries(rows, TopicNames())]
     return _verdict([(v["user_id"], v["item_id"], v["ts"]) for v in values], rows.aside)
@@ -120,7 +120,7 @@ ODD: list[tuple[str, Any, str | None]] = [
             (False, "must be text, not true or false"),
             (["u"], "must be text, not a list"),
             ({"id": "u"}, "must be text, not an object"),
-            ("é" * 129, "is longer than 256 bytes"),
+            ("é" * 129, "is longer than 256 bytes: shorten it"),
         )
     ),
     ("user_id", "a\0b\n", None),
@@ -184,3 +184,59 @@ def test_an_odd_row_of_csv_has_one_verdict(
         table.writeheader()
         table.writerows(rows_around(with_field(name, value)))
     judged(command, log, words is None, words)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(value, words) for name, value, words in ODD if name == "item_id"],
+    ids=lambda value: repr(value)[:24],
+)
+def test_an_odd_product_has_one_verdict(
+    tmp_path: Path, command: str, value: Any, words: str
+) -> None:
+    log, catalogue = tmp_path / "events.jsonl", tmp_path / "catalog.jsonl"
+    log.write_text("\n".join(map(json.dumps, rows_around(GOOD))), "utf-8")
+    odd = {k: v for k, v in {**PRODUCT, "item_id": value}.items() if v is not MISSING}
+    rows = [PRODUCT, odd, {**PRODUCT, "item_id": "j"}]
+    catalogue.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    used, told = PRODUCTS_OF[command](log, catalogue)
+    assert used == ["i", "j"]
+    assert told is None or told == [f"line 2: {words}"]
+
+
+def published_products(_log: Path, catalogue: Path) -> tuple[list[str], list[str] | None]:
+    with RowFile(catalogue) as rows:
+        keys = [(e.record.key or b"").decode() for e in product_entries(rows, TopicNames())]
+    return keys, rows.aside.first
+
+
+def trained_products(log: Path, catalogue: Path) -> tuple[list[str], list[str] | None]:
+    asides: list[Any] = []
+    told = sources(catalogue, log, lambda rows: asides.append(rows.aside))
+    return [item.item_id for item in told.items()], asides[0].first
+
+
+def replayed_products(log: Path, catalogue: Path) -> tuple[list[str], list[str] | None]:
+    live = (Live("zero-shot", "", "never"),)
+    request = Request(log, catalogue, Settings(), log.parent / "report", live)
+    prepared = prepare(request, HashEncoder(), lambda _words: None)
+    assert prepared.set_aside == 1
+    return [(entry.record.key or b"").decode() for entry in prepared.products], None
+
+
+def imported_products(log: Path, catalogue: Path) -> tuple[list[str], list[str] | None]:
+    files = log.parent / "published"
+    files.mkdir()
+    for source, name in ((log, "All_Beauty.jsonl"), (catalogue, "meta_All_Beauty.jsonl")):
+        text = source.read_text("utf-8").replace('"item_id"', '"parent_asin"')
+        (files / name).write_text(text.replace('"ts"', '"timestamp"'), "utf-8")
+    told = import_log("amazon2023", [files], log.parent / "out")
+    items = [item["item_id"] for item in lines(log.parent / "out" / "catalog.jsonl.gz")]
+    return items, told.set_aside["meta_All_Beauty.jsonl"][1]
+
+
+PRODUCTS_OF: dict[str, Callable[[Path, Path], tuple[list[str], list[str] | None]]] = {
+    "publish": published_products, "train": trained_products, "replay": replayed_products,
+    "import": imported_products,
+}  # fmt: skip

@@ -26,7 +26,8 @@ from stream.sample_held_out import HELD_OUT
 from stream.sample_log import events
 from stream.sample_words import CATEGORIES, DETAILS, OCCASIONS, TRAINED, Wording
 
-FILES = [f"{part}{name}.jsonl.gz" for part in ("", "held-out-") for name in ("catalog", "events")]
+PARTS = ("", "held-out-", "whole-")
+FILES = [f"{part}{name}.jsonl.gz" for part in PARTS for name in ("catalog", "events")]
 NOW_MS = START_MS + 400 * DAY_MS
 
 
@@ -158,9 +159,9 @@ def test_the_held_out_files_are_the_days_after_and_the_collection(tmp_path: Path
     made = shop(3, 50, 5, 10, days=5)
     counts = write(tmp_path, made, seed=3, shoppers=20, days=5, held_out_days=9)
     assert list(counts) == FILES
-    assert (counts["catalog.jsonl.gz"], counts["held-out-catalog.jsonl.gz"]) == (55, 10)
+    assert [counts[f"{part}catalog.jsonl.gz"] for part in PARTS] == [55, 10, 65]
     ts = {}
-    for name in ("events.jsonl.gz", "held-out-events.jsonl.gz"):
+    for name in FILES[1::2]:
         rows = gzip.decompress((tmp_path / name).read_bytes()).splitlines()
         ts[name] = [json.loads(row)["ts"] for row in rows]
         assert len(ts[name]) == counts[name] > 20

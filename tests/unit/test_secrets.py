@@ -10,6 +10,7 @@ import pprint
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -20,7 +21,7 @@ from stream.cli import cli
 from stream.doctor import examine
 from stream.faust_settings import _credentials
 from stream.settings import Settings, describe, load
-from tests.kafka import free_ports
+from testbed.kafka import free_ports
 
 SECRETS = [field.name for field in dataclasses.fields(Settings) if field.metadata["secret"]]
 WORD = "open-sesame-7f3a"
@@ -96,7 +97,7 @@ def test_a_secret_in_the_place_of_its_files_name_is_not_shown(name: str, tmp_pat
 
 @pytest.mark.parametrize("value", [[WORD], {WORD: WORD}, True, b"x", "\udcff" + WORD])
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_secret_of_the_wrong_kind_is_refused_without_it(name: str, value: object) -> None:
+def test_a_secret_of_the_wrong_kind_is_refused_without_it(name: str, value: Any) -> None:
     with pytest.raises(InvalidSettings, match=name) as caught:
         load({}, **{name: value})
     assert WORD not in told(caught.value)
@@ -107,6 +108,7 @@ def everything(folder: Path, index: str, protocol: str) -> Settings:
     kafka, qdrant = (f"127.0.0.1:{port}" for port in free_ports(2))
     key = folder / "key.pem"
     key.write_text("no key")
+    secrets: dict[str, Any] = dict.fromkeys(SECRETS, WORD)
     return Settings(
         kafka=kafka,
         index=index,
@@ -115,7 +117,7 @@ def everything(folder: Path, index: str, protocol: str) -> Settings:
         sasl_username="weft",
         ssl_key=str(key) if protocol.endswith("ssl") else "",
         data_dir=folder,
-        **dict.fromkeys(SECRETS, WORD),
+        **secrets,
     )
 
 
@@ -133,10 +135,10 @@ def test_neither_the_doctor_nor_any_log_shows_a_secret(
     index: str, protocol: str, tmp_path: Path, heard: pytest.LogCaptureFixture
 ) -> None:
     settings = everything(tmp_path, index, protocol)
-    found = list(examine(settings, timeout=1.0))
+    found = list(examine(settings, timeout=0.2))
     assert any(finding.part == "broker" and finding.status == "missing" for finding in found)
     with pytest.raises((BrokerUnavailable, InvalidSettings)) as caught:
-        look(settings, timeout=1.0)
+        look(settings, timeout=0.2)
     shown = [*(finding.words for finding in found), told(caught.value), heard.text, repr(settings)]
     with contextlib.suppress(OSError):
         shown.append(repr(_credentials(settings)))

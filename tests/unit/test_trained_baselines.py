@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from collections.abc import Callable
@@ -47,17 +48,27 @@ def gru4rec(work: Path) -> Baseline:
     return GRU4Rec(32, 30, 0.1, 32)
 
 
-slow = pytest.mark.slow  # cornac imports all that it has
 FACTORS = [pytest.param(als, id="als"), pytest.param(bpr, id="bpr")]
-SEQUENCES = [pytest.param(sasrec, id="sasrec"), pytest.param(gru4rec, id="gru4rec", marks=slow)]
+SEQUENCES = [pytest.param(sasrec, id="sasrec"), pytest.param(gru4rec, id="gru4rec")]
 
 
-def fitted(make: Make, folder: Path) -> tuple[Baseline, TrainingLog, Split]:
-    log = small_log(folder / "log", 90)
-    split = last_events(log)
-    baseline = make(folder)
-    baseline.fit(log, split.ends)
-    return baseline, log, split
+Fitted = tuple[Baseline, TrainingLog, Split]
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Make], Fitted]:
+    """Each trained once; a test changes nothing in it."""
+
+    @functools.cache
+    def of(make: Make) -> Fitted:
+        folder = tmp_path_factory.mktemp("fitted")
+        log = small_log(folder / "log", 90)
+        split = last_events(log)
+        baseline = make(folder)
+        baseline.fit(log, split.ends)
+        return baseline, log, split
+
+    return of
 
 
 def colours(rows: torch.Tensor) -> torch.Tensor:
@@ -65,8 +76,8 @@ def colours(rows: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("make", FACTORS + SEQUENCES)
-def test_the_shoppers_colour_comes_first(make: Make, tmp_path: Path) -> None:
-    baseline, log, split = fitted(make, tmp_path)
+def test_the_shoppers_colour_comes_first(make: Make, fitted: Callable[[Make], Fitted]) -> None:
+    baseline, log, split = fitted(make)
     found = baseline.scores(log, Asked.of(log, split.test))
     assert found.shape == (len(split.test), log.items + 1)
     first = found[:, 1:].argmax(1) + 1
@@ -75,8 +86,8 @@ def test_the_shoppers_colour_comes_first(make: Make, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", SEQUENCES)
-def test_the_next_of_the_circle_comes_first(make: Make, tmp_path: Path) -> None:
-    baseline, log, split = fitted(make, tmp_path)
+def test_the_next_of_the_circle_comes_first(make: Make, fitted: Callable[[Make], Fitted]) -> None:
+    baseline, log, split = fitted(make)
     found = baseline.scores(log, Asked.of(log, split.test))[:, 1:]
     first = (found.argmax(1) + 1).numpy()
     assert (first == split.test.targets).mean() > 0.5  # one of 24 by chance
@@ -107,9 +118,11 @@ def test_with_nothing_to_learn_from_nothing_is_listed(make: Make, tmp_path: Path
     assert (found[:, 1:] == -torch.inf).all()
 
 
-def test_als_reads_the_history_of_the_question_and_bpr_the_shopper(tmp_path: Path) -> None:
+def test_als_reads_the_history_of_the_question_and_bpr_the_shopper(
+    fitted: Callable[[Make], Fitted],
+) -> None:
     for make, same in ((als, False), (bpr, True)):
-        baseline, log, split = fitted(make, tmp_path / make.__name__)
+        baseline, log, split = fitted(make)
         asked = Asked.of(log, split.test)
         turned = np.roll(np.arange(len(asked)), 1)  # of a shopper of another colour
         other = Asked(asked.shoppers, asked.starts[turned], asked.ends[turned], asked.ts)
@@ -133,7 +146,10 @@ def test_a_shopper_whom_bpr_does_not_know_has_the_items_biases(tmp_path: Path) -
 
 
 def test_a_training_is_not_done_twice(tmp_path: Path) -> None:
-    once, log, split = fitted(sasrec, tmp_path)
+    log = small_log(tmp_path / "log")
+    split = last_events(log)
+    once = sasrec(tmp_path)
+    once.fit(log, split.ends)
     files = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("checkpoint.pt")}
     twice = sasrec(tmp_path)
     twice.fit(log, split.ends)

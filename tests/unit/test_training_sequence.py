@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.domain import Kind
+from models.domain import Item, Kind
 from models.mixup import STRATEGIES, MixUpConfig
 from models.ports import FloatArray
 from models.sequence import Member, SequenceConfig
@@ -184,7 +184,7 @@ def test_an_llm_that_helps_gets_a_weight_and_one_that_does_not_gets_none(
     noise = torch.nn.functional.normalize(torch.randn(len(questions), 16), dim=-1)
 
     def knows(place: int, rows: Places) -> FloatArray:
-        return (rows == questions.targets[place]).astype(np.float32)
+        return np.asarray(rows == questions.targets[place], dtype=np.float32)
 
     def misleads(place: int, rows: Places) -> FloatArray:
         return -knows(place, rows)
@@ -198,9 +198,16 @@ def test_an_llm_that_helps_gets_a_weight_and_one_that_does_not_gets_none(
 
 
 def test_the_llm_moves_only_the_first_candidates_and_is_asked_only_about_these(
-    log: TrainingLog,
+    tmp_path: Path,
 ) -> None:
     torch.manual_seed(0)
+    shelf = [Item(f"i{n}", f"thing {n}", 0) for n in range(3 * CANDIDATES)]
+    clicks = (
+        Logged(f"u{shopper}", START + step * DAY, Kind.CLICK, f"i{(shopper + step) % len(shelf)}")
+        for shopper in range(40)
+        for step in range(4)
+    )
+    log = prepare(tmp_path, shelf, clicks, encode)
     questions = last_events(log).validation
     items = torch.nn.functional.normalize(torch.randn(log.items + 1, 16), dim=-1)
     noise = torch.nn.functional.normalize(torch.randn(len(questions), 16), dim=-1)
@@ -210,7 +217,7 @@ def test_the_llm_moves_only_the_first_candidates_and_is_asked_only_about_these(
     def knows(place: int, rows: Places) -> FloatArray:
         assert len(rows) <= CANDIDATES
         asked.append(place)
-        return 9 * (rows == questions.targets[place]).astype(np.float32)
+        return 9 * np.asarray(rows == questions.targets[place], dtype=np.float32)
 
     measured = scored_ranks(log, questions, noise, items, knows, (0.5,))
     first = alone < CANDIDATES

@@ -142,6 +142,9 @@ class Turned:
     ) -> list[FloatArray | None]:
         return [items.get(str(history.steps[-1].item_id)) for history in histories]
 
+    def item_vectors(self, items: Sequence[Item]) -> list[FloatArray | None]:
+        return [None] * len(items)
+
 
 class Likes:
     """Scores by a table, kept: what it was asked to order."""
@@ -151,9 +154,14 @@ class Likes:
     def __init__(self, **likes: float) -> None:
         self.likes = likes
 
-    def score(self, requests: Sequence[RerankRequest], _deadline: Deadline) -> list[FloatArray]:
+    def score(
+        self, requests: Sequence[RerankRequest], deadline: Deadline
+    ) -> list[FloatArray | None]:
         return [np.array([self.likes[c.item_id] for c in r.candidates], np.float32)
                 for r in requests]  # fmt: skip
+
+    def forget_histories(self) -> None:
+        """Nothing is kept."""
 
 
 def scores_of(shelf: Shelf, reranker: Likes | None, weight: float) -> list[tuple[str, float]]:
@@ -166,7 +174,7 @@ def scores_of(shelf: Shelf, reranker: Likes | None, weight: float) -> list[tuple
         weight,
         2,
         3,
-        trend=0.2,  # type: ignore[arg-type]
+        trend=0.2,
     )
     steps = tuple(Step(Kind.CLICK, NOW + n, item_id=f"s{n}") for n in range(3))
     (found,) = recommender.recommend(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -90,10 +92,10 @@ def test_many_common_words_are_not_counted_out_at_each_text(
     monkeypatch.setattr(words, "_COUNTED", 10)
     forgets: list[int] = []
 
-    class Counting(words.Counter[str]):
-        def __init__(self, told: object = ()) -> None:
+    class Counting(Counter[str]):
+        def __init__(self, told: Iterable[str] = ()) -> None:
             forgets.append(1)
-            super().__init__(told)  # type: ignore[arg-type]
+            super().__init__(told)
 
     monkeypatch.setattr(words, "Counter", Counting)
     texts = [f"model{n // 2}" for n in range(400)]

@@ -32,8 +32,8 @@ from stream.importers.run import import_log
 from stream.settings import Settings, load
 from stream.state import ShopperState, loads
 from stream.topics import SHOPPER_TOPICS
-from tests import damage
-from tests.published_logs import WRITERS, lines
+from testbed import damage
+from testbed.published_logs import WRITERS, lines
 
 NOW: Final = 1_700_000_000_000
 Target = Callable[[Random], bool]

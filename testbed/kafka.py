@@ -105,7 +105,7 @@ class RealKafka:
         if done.returncode:
             raise RuntimeError(f"Kafka could not format its storage:\n{done.stdout}{done.stderr}")
 
-    def start(self, timeout: float = 60.0) -> None:
+    def start(self, timeout: float = 240.0) -> None:
         """Starts the broker and returns when a client is answered."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -113,7 +113,7 @@ class RealKafka:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C ends the tests first, then they end the broker
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=die_with_parent if sys.platform == "linux" else None,
             )
         until = time.monotonic() + timeout
         while not self._answers():
@@ -130,12 +130,12 @@ class RealKafka:
         return False
 
     def stop(self) -> None:
-        """An orderly stop: SIGTERM, then SIGKILL after 20 s."""
+        """An orderly stop: SIGTERM, then SIGKILL after a minute."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(20)
+            self._process.wait(60)
         self.kill()
 
     def kill(self) -> None:
@@ -165,17 +165,17 @@ class RealKafka:
         """Creates topics; returns when the broker has them."""
         topics = [NewTopic(name, partitions, 1, config=dict(config or {})) for name in names]
         admin = self.admin()  # its futures live no longer than it does
-        for future in admin.create_topics(topics, operation_timeout=30).values():
-            future.result(30)
+        for future in admin.create_topics(topics, operation_timeout=120).values():
+            future.result(120)
         # The controller has them now; the broker learns of it some milliseconds later.
-        while not set(names) <= admin.list_topics(timeout=30).topics.keys():
+        while not set(names) <= admin.list_topics(timeout=120).topics.keys():
             time.sleep(0.01)
 
     def delete_topics(self, *names: str) -> None:
         """Deletes topics; returns when the broker has forgotten them."""
         admin = self.admin()
-        for future in admin.delete_topics(list(names), operation_timeout=30).values():
-            future.result(30)
+        for future in admin.delete_topics(list(names), operation_timeout=120).values():
+            future.result(120)
 
 
 @contextlib.contextmanager
@@ -243,7 +243,7 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Runs in the child: SIGKILL when the tests die without tidying up (PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     if os.getppid() == 1:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from bench.faults.__main__ import parsed, run
-from tests.kafka import real_kafka, why_missing
+from testbed.kafka import real_kafka, why_missing
 
 pytestmark = [
     pytest.mark.kafka,
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(bool(why_missing()), reason=why_missing() or ""),
 ]
 
@@ -26,7 +26,6 @@ def short_run(folder: Path, *arguments: str) -> dict[str, Any]:
         return run(kafka, folder, options)
 
 
-@pytest.mark.timeout(420)
 def test_nothing_is_lost_doubled_or_stale_after_a_minute_of_every_fault(tmp_path: Path) -> None:
     found = short_run(tmp_path, "--minutes", "1")
     assert found["sound"], found["examples"]
@@ -38,7 +37,6 @@ def test_nothing_is_lost_doubled_or_stale_after_a_minute_of_every_fault(tmp_path
     assert found["letters_expected"] == 1000
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("bug", "fault", "found_by"),
     [  # the others of docs/reliability.md are too long for every run of the tests

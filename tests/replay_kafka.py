@@ -1,7 +1,6 @@
-"""The stage behind a broker: a whole worker, fed and read by topics as a shop would.
+"""A replay's stage behind a broker: a whole worker, fed and read by topics as a shop would.
 
-Slower than the processors alone, and the same lists: tests/integration/test_replay_kafka.py holds
-that. Topics get a prefix of their own, so that a replay touches nobody else's.
+Slower than the processors alone, and the same lists.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from models.errors import BrokerUnavailable
 from stream.contracts import decode_recommendation
 from stream.delivery import Record
-from stream.partition import partition_of
 from stream.replay.answers import Shown
 from stream.replay.stage import shown_of
 from stream.settings import Settings, kafka_config
@@ -31,7 +29,9 @@ _POLL: Final = 0.2
 
 
 class ThroughKafka:
-    """A worker in this process on the broker of ``settings``; see ``stream.replay.stage.Stage``."""
+    """A worker in this process on the broker of ``settings``, with one partition a topic; see
+    ``stream.replay.stage.Stage``.
+    """
 
     def __init__(self, settings: Settings, index_folder: Path, rows: Mapping[str, int]) -> None:
         self._settings = replace(settings, deadline=600.0)
@@ -56,12 +56,9 @@ class ThroughKafka:
         await self._worker.start()
         await self._worker.ready()
         topic = self._names.of(RECOMMENDATIONS)
-        told = await asyncio.to_thread(self._consumer.list_topics, topic, 10)
-        partitions = told.topics[topic].partitions
-        self._consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
-        self._partitions = len(partitions)
+        self._consumer.assign([TopicPartition(topic, 0, 0)])
 
-    async def enter(self, products: Sequence[Record], ts: int) -> None:  # noqa: ARG002 - its own clock
+    async def enter(self, products: Sequence[Record], ts: int) -> None:
         """See ``Stage``."""
         before = self._worker.feed.tally.records
         await asyncio.to_thread(self._produce, [(PRODUCTS, r) for r in products])
@@ -72,7 +69,7 @@ class ThroughKafka:
                 raise BrokerUnavailable("the worker took no product for long: see its log")
             await asyncio.sleep(0.01)
 
-    async def apply(self, events: Sequence[tuple[int, Record]], ts: int) -> None:  # noqa: ARG002
+    async def apply(self, events: Sequence[tuple[int, Record]], ts: int) -> None:
         """See ``Stage``."""
         self._forgotten.clear()
         owed = await asyncio.to_thread(self._produce, [(r.topic, r) for _, r in events])
@@ -86,7 +83,7 @@ class ThroughKafka:
             if time.monotonic() > end:
                 raise BrokerUnavailable(f"{len(owed)} lists did not come: see the worker's log")
 
-    def overlook(self, place: int, record: Record) -> None:  # noqa: ARG002
+    def overlook(self, place: int, record: Record) -> None:
         """A worker has to be told of every event."""
         self._produce([(record.topic, record)])
 
@@ -140,10 +137,8 @@ class ThroughKafka:
             return True
         shown = decode_recommendation(key, value)
         assert shown is not None, "the value is there"
-        own = partition_of(key, self._partitions, self._settings.partitioner)
-        if message.partition() == own:
-            self._lists[key] = shown_of(value, self._rows)
-            self._offsets[key] = dict(shown.as_of.offsets)
+        self._lists[key] = shown_of(value, self._rows)
+        self._offsets[key] = dict(shown.as_of.offsets)
         return True
 
     def _knows(self, key: bytes, want: Mapping[str, int]) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -24,11 +25,12 @@ from stream.partition import partition_of
 from stream.settings import load
 from stream.state import ShopperState, loads
 from stream.topics import TopicNames
-from tests.kafka import RealKafka, real_kafka, why_missing
+from testbed.kafka import RealKafka, real_kafka, why_missing
+from testbed.waiting import PATIENCE, eventually
 
 pytestmark = [
     pytest.mark.kafka,
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(bool(why_missing()), reason=why_missing() or ""),
 ]
 
@@ -45,7 +47,7 @@ class Bench:
     """One worker on a broker of its own, and what its topics hold."""
 
     def __init__(self, kafka: RealKafka, folder: Path, bug: str = "none") -> None:
-        self.kafka, self.slow = kafka, folder / "index"
+        self.kafka, self.index = kafka, folder / "index"
         (folder / "items.json").write_text(orjson.dumps(invented().items).decode())
         ensure_topics(load({}, kafka=kafka.bootstrap, group=GROUP))
         self.worker = Worker(Setup(kafka.bootstrap, GROUP, folder, 1.5, bug), "worker")
@@ -55,10 +57,11 @@ class Bench:
     def click(self, *partitions: int) -> None:
         """One click of the shopper of each partition, all within one batch's wait."""
         for partition in partitions:
-            row = {"user_id": SHOPPERS[partition], "ts": TS, "item_id": "i1"}
-            self.sender.produce("clicks", orjson.dumps(row), row["user_id"])
+            user = SHOPPERS[partition]
+            row = {"user_id": user, "ts": TS, "item_id": "i1"}
+            self.sender.produce("clicks", orjson.dumps(row), user)
             self.sent[partition] += 1
-        self.sender.flush(10)
+        self.sender.flush(120)
 
     def states(self) -> dict[int, ShopperState]:
         """What a reader of committed records reads of each partition's shopper."""
@@ -83,14 +86,24 @@ class Bench:
                 Consumer({"bootstrap.servers": self.kafka.bootstrap, "group.id": GROUP})
             ) as consumer,
         ):
-            return sum(max(0, place.offset) for place in consumer.committed(places, timeout=10))
+            return sum(max(0, place.offset) for place in consumer.committed(places, timeout=120))
         return 0
 
     def again(self) -> int:
         """Records that came to the process that lives now and changed nothing."""
-        lines = [line for line in self.worker.told() if line["at"] > self.worker.starts[-1]]
-        counts = [line["again"] for line in lines if line["what"] == "counters"]
-        return int(counts[-1]) if counts else 0
+        counters = self._counters_since(self.worker.starts[-1])
+        return int(counters["again"]) if counters else 0
+
+    def taken(self) -> int:
+        """Records that came to the process that lives now, up to this moment."""
+        now = time.time()
+        eventually(lambda: self._counters_since(now))
+        return int(self._counters_since(now)["events"])
+
+    def _counters_since(self, at: float) -> dict[str, Any]:
+        """The newest that the worker told, empty if none since then."""
+        lines = [line for line in self.worker.told() if line["at"] > at]
+        return next((line for line in lines[::-1] if line["what"] == "counters"), {})
 
     def killed(self, point: KillPoint, *partitions: int, busy: int | None = None) -> None:
         """Clicks, and waits until the worker has ended at ``point`` of their delivery.
@@ -98,27 +111,24 @@ class Bench:
         While it is busy with a click of partition ``busy``, the others gather to one batch.
         """
         self.worker.aim(point)
-        if busy is not None:
-            self.slow.write_text("slow")
+        if busy is None:
+            self.click(*partitions)
+        else:
+            before = self.taken()
+            self.index.write_text("hold")
             self.click(busy)
-            time.sleep(0.5)
-        self.click(*partitions)
-        self.slow.unlink(missing_ok=True)
-        assert self.worker.hit(30.0)
+            eventually(lambda: self.taken() == before + 1)
+            self.click(*partitions)
+            eventually(lambda: self.taken() == before + 1 + len(partitions))
+            self.index.unlink()
+        assert self.worker.hit(PATIENCE)
 
     def restarted(self) -> None:
         """Starts the worker, and waits until every click is in a state, in a list and committed."""
         self.worker.start()
         total = sum(self.sent.values())
-        until(lambda: self.committed() == total)
+        eventually(lambda: self.committed() == total)
         assert self.seen() == self.listed() == self.sent
-
-
-def until(reached: Callable[[], bool], patience: float = 30.0) -> None:
-    end = time.monotonic() + patience
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.2)
 
 
 @pytest.fixture
@@ -132,7 +142,6 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
             bench.worker.kill()
 
 
-@pytest.mark.timeout(240)
 def test_a_worker_killed_between_two_deliveries_leaves_all_or_nothing_of_a_partition(
     bench: Bench,
 ) -> None:
@@ -150,23 +159,22 @@ def test_a_worker_killed_between_two_deliveries_leaves_all_or_nothing_of_a_parti
     assert bench.seen() == bench.listed() == bench.sent
     assert bench.committed() == 5
     bench.restarted()
-    until(lambda: bench.again() == 1)
+    eventually(lambda: bench.again() == 1)
 
     # one partition's is out, the other's is not: the one is known, the other taken
     bench.killed(KillPoint.BETWEEN, 1, 2, busy=3)
     for seen in (bench.seen(), bench.listed()):
         assert (seen[1], seen[2]) == (2, 1)
     bench.restarted()
-    until(lambda: bench.again() >= 1)
+    eventually(lambda: bench.again() >= 1)
 
     bench.killed(KillPoint.BETWEEN_REVERSED, 1, 2, busy=0)
     for seen in (bench.seen(), bench.listed()):
         assert (seen[1], seen[2]) == (2, 3)
     bench.restarted()
-    until(lambda: bench.again() >= 1)
+    eventually(lambda: bench.again() >= 1)
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("bench", ["offset-not-stored"], indirect=True)
 def test_the_checker_finds_that_a_state_without_its_offset_takes_a_record_twice(
     bench: Bench,
@@ -182,4 +190,4 @@ def test_the_checker_finds_that_a_state_without_its_offset_takes_a_record_twice(
     bench.killed(KillPoint.AFTER_COMMIT, 0)
     assert duplicated() == 0
     bench.worker.start()
-    until(lambda: duplicated() == 1)
+    eventually(lambda: duplicated() == 1)

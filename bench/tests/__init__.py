@@ -1,0 +1,1 @@
+"""Tests of the benches themselves; they import ``bench``, which the tests of Weft must not."""

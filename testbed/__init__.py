@@ -1,0 +1,1 @@
+"""What tests and benches stand on: a real Kafka, damaged inputs, waiting. In no wheel."""
