@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 
 # the bundle that the demo serves, anew, on the sample shop's own log
 demo-bundle: $(VENV)/.installed
-	$(BIN)/python -m stream.sample .weft/sample
+	$(BIN)/python -m stream.demo.sample .weft/sample
 	WEFT_ENCODER_TYPE=fp32 $(BIN)/weft train --preset demo --name demo --out models/bundles/demo --work .weft/demo-work \
 		--events .weft/sample/events.jsonl.gz --catalog .weft/sample/catalog.jsonl.gz
 

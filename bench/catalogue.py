@@ -13,19 +13,19 @@ from tempfile import TemporaryDirectory
 from confluent_kafka import Producer
 
 from models.domain import Item
-from models.encoder import load_encoder
+from models.encoder.cache import CachedEncoder
+from models.encoder.choose import load_encoder
 from models.ports import TitleEncoder
-from models.vectors import CachedEncoder
-from models.zero_shot import ZeroShotSpace
-from stream.broker import EmbeddedBroker, ensure_topics
-from stream.catalogue import CatalogueProcessor, OnIndexed
-from stream.catalogue_feed import CatalogueFeed
-from stream.contracts import encode_product
-from stream.delivery import KafkaDelivery
-from stream.index_edge import EdgeIndex
-from stream.products import IndexFollower
+from models.space.zero_shot import ZeroShotSpace
+from stream.catalogue.feed import CatalogueFeed
+from stream.catalogue.followers import IndexFollower
+from stream.catalogue.processor import CatalogueProcessor, OnIndexed
+from stream.contracts.codec import encode_product
+from stream.contracts.topics import PRODUCTS, TopicNames
+from stream.index.edge import EdgeIndex
+from stream.kafka.broker import EmbeddedBroker, ensure_topics
+from stream.kafka.delivery import KafkaDelivery
 from stream.settings import kafka_config, load
-from stream.topics import PRODUCTS, TopicNames
 
 IN_FLIGHT = 8_192  # records; the embedded broker drops what is over 5 MB a partition
 

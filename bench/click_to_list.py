@@ -27,15 +27,15 @@ import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 
 from models.domain import Kind
-from models.llm import CausalScorer, Packed
+from models.llm.scorer import CausalScorer, Packed
 from models.ports import FloatArray
-from stream.broker import EmbeddedBroker
-from stream.contracts import decode_recommendation, encode_event, encode_product
-from stream.delivery import Record
-from stream.products import EMBEDDED
-from stream.publish import Entry, Publisher
-from stream.sample import shop
-from stream.sample_log import events
+from stream.catalogue.followers import EMBEDDED
+from stream.contracts.codec import decode_recommendation, encode_event, encode_product
+from stream.demo.sample.catalogue import shop
+from stream.demo.sample.log import events
+from stream.files.publish import Entry, Publisher
+from stream.kafka.broker import EmbeddedBroker
+from stream.kafka.delivery import Record
 from stream.settings import Settings, kafka_config, load
 from stream.worker import Worker
 
@@ -221,7 +221,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
-    from models.llm_backends import is_quick
+    from models.llm.choose import is_quick
 
     rate = options.rate or (5.0 if is_quick() else 1.0)
     results: dict[str, Any] = {"cores": os.cpu_count()}

@@ -20,8 +20,8 @@ import numpy as np
 
 from bench.catalogue import Rig, items_of, rig
 from models.domain import Item
+from models.encoder.probe_titles import titles
 from models.ports import FloatArray
-from models.sample_titles import titles
 
 ALONE = 100
 

@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from models.encoder import cosines, load_encoder
-from models.encoder_text import Tokens
+from models.encoder.batching import Tokens
+from models.encoder.choose import cosines, load_encoder
+from models.encoder.probe_titles import titles
 from models.ports import FloatArray
-from models.sample_titles import titles
-from models.weights import minilm
+from models.weights.locate import minilm
 from stream import settings
 
 ROUNDS = 4

@@ -32,16 +32,17 @@ from typing import Any
 
 import numpy as np
 
-from models import evaluation, trending
 from models.domain import Item, Kind, Step
-from models.encoder import load_encoder
-from models.evaluation import Groups, Values
-from models.fusion import blend
-from models.likelihood import LikelihoodReranker, load_reranker
-from models.popularity import DAYS
+from models.encoder.cache import CachedEncoder
+from models.encoder.choose import load_encoder
+from models.evaluation import intervals
+from models.evaluation.intervals import Groups, Values
 from models.ports import Deadline, FloatArray, Read, RerankRequest
-from models.retrieval import DECAY, query_vector
-from models.vectors import CachedEncoder
+from models.recommend import trending
+from models.recommend.popularity import DAYS
+from models.rerank.fusion import blend
+from models.rerank.likelihood import LikelihoodReranker, load_reranker
+from models.space.recency import DECAY, query_vector
 
 CANDIDATES = 20
 DAY_MS = 86_400_000
@@ -62,7 +63,7 @@ class Question:
 
 
 class Popular:
-    """What the most chosen items of the days before gain, as `models/trending.py` has it."""
+    """What the most chosen items gain, as ``models.recommend.trending`` has it."""
 
     def __init__(self, folder: Path, trend: float) -> None:
         self.trend = trend
@@ -224,10 +225,10 @@ def measure(
         gains = np.array([gain for _, _, gain in found], dtype=np.float32)
         missing = np.full(len(q.targets) - len(places), np.inf)
         for row, weight in enumerate(WEIGHTS):
-            ranks = evaluation.ranks(blend(retrieved, scores, weight, gains), places)
+            ranks = intervals.ranks(blend(retrieved, scores, weight, gains), places)
             ranks = np.concatenate([ranks, missing])
-            measured.hits[row, column] = evaluation.hit_rate(ranks, 10)
-            measured.gains[row, column] = evaluation.ndcg(ranks, 10)
+            measured.hits[row, column] = intervals.hit_rate(ranks, 10)
+            measured.gains[row, column] = intervals.ndcg(ranks, 10)
         if len(measured.answered) % 25 == 0:
             spent = time.perf_counter() - began
             say(f"{column + 1}/{len(asked)}, {len(measured.answered)} by the LLM, {spent:.0f} s")
@@ -253,8 +254,8 @@ def summary(measured: Measured, groups: Groups, seed: int) -> list[dict[str, Any
     for i, weight in enumerate(WEIGHTS):
         row: dict[str, Any] = {"weight": weight}
         for name, values in (("HR@10", measured.hits), ("NDCG@10", measured.gains)):
-            whole = evaluation.bootstrap(values[i], seed, groups)
-            gain = evaluation.paired_difference(values[i], values[0], seed, groups)
+            whole = intervals.bootstrap(values[i], seed, groups)
+            gain = intervals.paired_difference(values[i], values[0], seed, groups)
             row[name] = round(whole.mean, 5)
             row[f"{name} interval"] = [round(whole.low, 5), round(whole.high, 5)]
             row[f"{name} gain"] = [round(v, 5) for v in (gain.mean, gain.low, gain.high)]

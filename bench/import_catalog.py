@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from bench.catalogue import items_of, resident_mb, rig
+from models.encoder.probe_titles import titles
 from models.ports import FloatArray, TitleEncoder
-from models.sample_titles import titles
-from stream.index_edge import EdgeIndex
+from stream.index.edge import EdgeIndex
 
 BATCH = 512  # as the feed's
 SEARCHES = 100

@@ -22,14 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from models import prompt, weights
 from models.domain import Item, Kind, Step
-from models.fusion import NAT
-from models.likelihood import LikelihoodReranker
-from models.llm_backends import load_scorer
-from models.llm_tokens import Tokenizer
+from models.encoder.probe_titles import titles
+from models.llm.choose import load_scorer
+from models.llm.tokens import Tokenizer
 from models.ports import Deadline, FloatArray, Read, RerankRequest
-from models.sample_titles import titles
+from models.rerank import prompt
+from models.rerank.fusion import NAT
+from models.rerank.likelihood import LikelihoodReranker
+from models.weights import locate
 
 LOADS = ((1, 20), (4, 20), (12, 20), (12, 10), (12, 50))  # steps, candidates
 ROUNDS = 3
@@ -153,7 +154,7 @@ def main() -> None:
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    folder = weights.smollm2("", args.data_dir, print)
+    folder = locate.smollm2("", args.data_dir, print)
     reranker = LikelihoodReranker(load_scorer("", args.data_dir, args.threads, print), 0.0)
     shop = Shop()
     asked = {load: [shop.request(*load) for _ in range(args.shoppers)] for load in LOADS}

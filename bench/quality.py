@@ -28,19 +28,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import fusion, prompt, trending, weights
 from models.domain import Item, Kind
-from models.encoder import load_encoder
-from models.evaluation import Values, bootstrap, paired_difference
-from models.likelihood import LikelihoodReranker
-from models.retrieval import DECAY
-from models.sequence import Member, SequenceConfig, SequenceModel
+from models.encoder.cache import CachedEncoder
+from models.encoder.choose import load_encoder
+from models.evaluation.intervals import Values, bootstrap, paired_difference
+from models.recommend import trending
+from models.rerank import fusion, prompt
+from models.rerank.likelihood import LikelihoodReranker
+from models.space.recency import DECAY
+from models.space.sequence import Member, SequenceConfig, SequenceModel
 from models.training import gate
-from models.training.llm_run import LlmConfig
-from models.training.llm_stage import ranks_beside, staged
-from models.training.log import Logged, Places, TrainingLog
-from models.training.presets import PRESETS, Preset
-from models.training.questions import (
+from models.training.data.log import Logged, Places, TrainingLog
+from models.training.data.splits import (
     Questions,
     Split,
     by_time,
@@ -49,8 +48,13 @@ from models.training.questions import (
     last_events,
     ranks,
 )
+from models.training.data.trends import popular_before
+from models.training.llm.run import LlmConfig
+from models.training.llm.stage import ranks_beside, staged
+from models.training.presets import PRESETS, Preset
 from models.training.run import Sources, prepared, together
-from models.training.sequence import (
+from models.training.sequence.evaluate import Space, Titles, fitted, shopper_vectors
+from models.training.sequence.train import (
     SequenceTraining,
     Trained,
     counted,
@@ -58,10 +62,8 @@ from models.training.sequence import (
     train_member,
     training_key,
 )
-from models.training.space import Space, Titles, fitted, shopper_vectors
-from models.training.trends import popular_before
-from models.vectors import CachedEncoder
-from stream.cli.progress import Bars
+from models.weights import locate
+from stream.files.progress import Bars
 
 K = 10
 
@@ -471,7 +473,7 @@ def main() -> None:
     llm = None
     if not args.no_llm:
         tuning = replace(PRESETS["standard"].llm, **json.loads(args.tuning))
-        llm = Llm(tuning, weights.smollm2("", args.data_dir, say), args.asked)
+        llm = Llm(tuning, locate.smollm2("", args.data_dir, say), args.asked)
     run = beauty if args.data.name == "amazon_beauty" else shelf
     with Bars() as bars:
         lines = [

@@ -20,21 +20,21 @@ from typing import NamedTuple
 import numpy as np
 
 from models.domain import History
-from models.encoder import load_encoder
-from models.evaluation import Interval, Values, paired_difference
-from models.fake import MemoryIndex
-from models.popularity import Popularity
+from models.encoder.cache import CachedEncoder
+from models.encoder.choose import load_encoder
+from models.evaluation.intervals import Interval, Values, paired_difference
 from models.ports import Deadline
-from models.query_memory import QueryMemory, recent_query
-from models.recommender import Recommender
-from models.training.questions import gains, hits
-from models.vectors import CachedEncoder
-from models.zero_shot import ZeroShotSpace
-from stream.sample import DAY_MS, DAYS, HELD_OUT_DAYS, START_MS, Shop, shop
-from stream.sample_log import events
+from models.recommend.popularity import Popularity
+from models.recommend.query_memory import QueryMemory, recent_query
+from models.recommend.recommender import Recommender
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import MemoryIndex
+from models.training.data.splits import gains, hits
+from stream.contracts.topics import topic_of
+from stream.demo.sample.catalogue import DAY_MS, DAYS, HELD_OUT_DAYS, START_MS, Shop, shop
+from stream.demo.sample.log import events
 from stream.settings import load
-from stream.state import ShopperState
-from stream.topics import topic_of
+from stream.shoppers.state import ShopperState
 
 
 class Question(NamedTuple):

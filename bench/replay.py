@@ -27,17 +27,17 @@ import numpy as np
 from models.domain import History, Recommendation
 from models.ports import Deadline
 from stream.assemble import Parts, assemble, cached_encoder
-from stream.bundles import SHIPPED
-from stream.replay.answers import KEPT, Answers
-from stream.replay.baskets import Baskets
-from stream.replay.contest import Answered, finished
-from stream.replay.driver import Driver, Plan
-from stream.replay.prepare import Live, Prepared, Request, prepare
-from stream.replay.remembering import REMEMBERING
-from stream.replay.stage import InProcess
-from stream.replay.store import Store
-from stream.sample import shop
-from stream.sample_files import write
+from stream.bundles.library import SHIPPED
+from stream.demo.sample.catalogue import shop
+from stream.demo.sample.files import write
+from stream.replay.finish import Answered, finished
+from stream.replay.play.checkpoint import Store
+from stream.replay.play.driver import Driver, Plan
+from stream.replay.play.in_process import InProcess
+from stream.replay.play.memo_index import REMEMBERING
+from stream.replay.questions.answers import KEPT, Answers
+from stream.replay.questions.baskets import Baskets
+from stream.replay.questions.prepare import Live, Prepared, Request, prepare
 from stream.settings import load
 
 REPORTED = 20_000

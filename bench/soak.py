@@ -31,11 +31,11 @@ import numpy as np
 from confluent_kafka import Consumer, TopicPartition
 
 from models.domain import Kind
-from stream.broker import EmbeddedBroker
-from stream.contracts import ShopperEvent, decode_recommendation, encode_event, encode_product
-from stream.delivery import Record
-from stream.publish import Entry, Publisher
-from stream.sample import shop
+from stream.contracts.codec import ShopperEvent, decode_recommendation, encode_event, encode_product
+from stream.demo.sample.catalogue import shop
+from stream.files.publish import Entry, Publisher
+from stream.kafka.broker import EmbeddedBroker
+from stream.kafka.delivery import Record
 from stream.settings import Settings, kafka_config, load
 
 WEFT = (sys.executable, "-c", "from stream.cli import main; main()")

@@ -56,12 +56,12 @@ class NewestItems:
 
 
 async def run_weft(bootstrap: str, events: int) -> float:
-    from models.popularity import Popularity
-    from stream.app import ShopperApp
-    from stream.delivery import KafkaDelivery
-    from stream.intake import KafkaGapReader
+    from models.recommend.popularity import Popularity
+    from stream.kafka.delivery import KafkaDelivery
     from stream.settings import kafka_config, load
-    from stream.shoppers import ShopperProcessor
+    from stream.shoppers.app import ShopperApp
+    from stream.shoppers.offset_check import KafkaGapReader
+    from stream.shoppers.processor import ShopperProcessor
 
     with tempfile.TemporaryDirectory() as folder:
         settings = load({}, kafka=bootstrap, group="bench-weft", data_dir=folder, batch_size=2000)

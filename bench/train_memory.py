@@ -35,13 +35,13 @@ def measure(items: int) -> dict[str, float]:
 
     from models.domain import Item, Kind
     from models.ports import FloatArray
-    from models.sequence import Member
-    from models.training import sequence
-    from models.training.log import Logged
-    from models.training.log_writing import prepare
+    from models.space.sequence import Member
+    from models.training.data.log import Logged
+    from models.training.data.splits import by_time
+    from models.training.data.write_log import prepare
     from models.training.presets import PRESETS
-    from models.training.questions import by_time
-    from models.training.space import fitted
+    from models.training.sequence import train
+    from models.training.sequence.evaluate import fitted
 
     torch.set_num_threads(2)
     rng = np.random.default_rng(0)
@@ -68,11 +68,11 @@ def measure(items: int) -> dict[str, float]:
         prepared = time.monotonic() - began
         after_prepare = peak()
         split = by_time(log)
-        how = sequence.SequenceTraining(asked=500)
+        how = train.SequenceTraining(asked=500)
         config = PRESETS["standard"].sequence
         config = replace(config, mixup=fitted(config.mixup, log))
-        member = Member(config, log.items, torch.from_numpy(sequence.counted(log, split.ends)))
-        run = sequence.Run(log, split.ends, split.validation.sample(500, 1), member, how)
+        member = Member(config, log.items, torch.from_numpy(train.counted(log, split.ends)))
+        run = train.Run(log, split.ends, split.validation.sample(500, 1), member, how)
         batches = run.windows.batches(how.batch, np.random.default_rng(0))
         began = time.monotonic()
         for batch in itertools.islice(batches, STEPS):

@@ -15,7 +15,7 @@ class Kind(StrEnum):
     """How a step of a history came to be: a row a kind, (value, number, verb, of an item or not).
 
     The value stands in states and lists, the number in prepared logs and bundles: neither may ever
-    change. 0 is no kind (it pads). ``stream.topics`` says which topic brings which kind.
+    change. 0 is no kind (it pads). ``stream.contracts.topics`` says which topic brings which kind.
     """
 
     number: int

@@ -152,8 +152,8 @@ class Reranker(Protocol):
     """Scores candidates. A score means something within its own request only.
 
     Scores are on a cosine's scale, for they are blended with the retriever's as they are: what a
-    log p counts on it, models/fusion.py says. Each candidate is scored as if it were alone: none
-    can influence another.
+    log p counts on it, models/rerank/fusion.py says. Each candidate is scored as if it were alone:
+    none can influence another.
     """
 
     @property

@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models import trending
-from models.breaker import CircuitBreaker
+from models.encoder.cache import CachedEncoder
 from models.errors import BundleInvalid
-from models.fusion import GATE_WEIGHT
-from models.popularity import Popularity
 from models.ports import ItemIndex, Reranker, Space
-from models.query_memory import QueryMemory
-from models.recommender import Recommender
-from models.vectors import CachedEncoder
-from models.zero_shot import ZeroShotSpace
-from stream.index_port import IndexAdapter, IndexHome
-from stream.index_registry import adapter_of
+from models.recommend import trending
+from models.recommend.popularity import Popularity
+from models.recommend.query_memory import QueryMemory
+from models.recommend.recommender import Recommender
+from models.rerank.circuit_breaker import CircuitBreaker
+from models.rerank.fusion import GATE_WEIGHT
+from models.space.zero_shot import ZeroShotSpace
+from stream.index.port import IndexAdapter, IndexHome
+from stream.index.registry import adapter_of
 from stream.serving import Live, Serving
 from stream.settings import Settings
 
 if TYPE_CHECKING:
-    from models.bundle import Bundle
+    from models.bundle.files import Bundle
 
 #: Told, in a line each, what takes long.
 Say = Callable[[str], None]
@@ -85,7 +85,7 @@ def assemble(
 
 def cached_encoder(settings: Settings, say: Say) -> CachedEncoder:
     """The title encoder behind the data folder's vector cache. Raises ``MissingWeights``."""
-    from models.encoder import load_encoder
+    from models.encoder.choose import load_encoder
 
     encoder = load_encoder(
         settings.encoder, settings.data_dir, settings.threads, say, settings.encoder_type
@@ -114,8 +114,8 @@ def load_serving(
         opened, space = None, ZeroShotSpace(encoder)
         weight, trend = rerank_weight(settings), trending.WEIGHT
     else:
-        from models.bundle import open_bundle
-        from models.trained import TrainedSpace  # heavy: torch
+        from models.bundle.files import open_bundle
+        from models.space.trained import TrainedSpace  # heavy: torch
 
         opened = open_bundle(bundle)
         space = TrainedSpace(opened, encoder)
@@ -154,12 +154,12 @@ def _bundle_weight(settings: Settings, bundle: Bundle) -> float:
 
 def _reranker(settings: Settings, say: Say, bundle: Bundle | None) -> tuple[Reranker, int]:
     """The LLM and how many candidates it scores a list: a bundle's own, or the zero-shot one."""
-    from models.likelihood import default_candidates, load_reranker
+    from models.rerank.likelihood import default_candidates, load_reranker
 
     ours = (settings.llm, settings.data_dir, settings.threads, say)
     if bundle is None or bundle.manifest.llm is None:
         return load_reranker(*ours), settings.candidates or default_candidates()
-    from models.bundle import LLM, invalid
+    from models.bundle.files import LLM, invalid
 
     try:
         reranker = load_reranker(*ours, bundle.manifest.llm, bundle.path / LLM)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from models.errors import WeftError
-from models.fusion import GATE_WEIGHT
+from models.rerank.fusion import GATE_WEIGHT
+from stream.contracts.topics import ALL_TOPICS, TopicNames
 from stream.findings import Finding, Status
-from stream.index_port import IndexHome
-from stream.index_registry import adapter_of
+from stream.index.port import IndexHome
+from stream.index.registry import adapter_of
 from stream.settings import Settings
-from stream.topics import ALL_TOPICS, TopicNames
 
 #: The index of 100,000 items, the vector cache and the converted LLM fit in this.
 _ROOM: Final = 2 << 30
@@ -31,7 +31,7 @@ def examine(settings: Settings, timeout: float = 10.0) -> Iterator[Finding]:
 
 def _broker(settings: Settings, timeout: float) -> Generator[Finding, None, str | None]:
     """Returns the cluster's id, None where no broker answers."""
-    from stream.broker import check_changelog, check_topics, look
+    from stream.kafka.broker import check_changelog, check_topics, look
 
     try:
         cluster = look(settings, timeout)
@@ -63,7 +63,7 @@ def _broker(settings: Settings, timeout: float) -> Generator[Finding, None, str 
 
 
 def _weights(settings: Settings) -> Iterator[Finding]:
-    from models.weights import describe
+    from models.weights.locate import describe
 
     asked = settings.rerank == "always" or (settings.rerank == "gate" and GATE_WEIGHT > 0)
     encoder, llm = describe(settings.encoder, settings.llm, settings.data_dir)

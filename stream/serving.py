@@ -9,7 +9,7 @@ from pathlib import Path
 
 from models.domain import History, Recommendation
 from models.ports import Deadline, ItemIndex, Space
-from models.recommender import Recommender
+from models.recommend.recommender import Recommender
 
 
 @dataclass(frozen=True, slots=True)

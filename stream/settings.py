@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any, get_type_hints
 
 from models.errors import InvalidSettings
-from models.popularity import DAYS
-from models.rules import Rules
+from models.recommend.popularity import DAYS
+from models.recommend.rules import Rules
 
 PREFIX = "WEFT_"
 
@@ -70,7 +70,7 @@ class Settings:
     ssl_key: str = _setting("", "PEM file of the client's key")
     ssl_key_password: str = _setting("", "password of the client's key", secret=True)
     # Items
-    index: str = _setting("edge", "where items live")  # see stream/index_registry.py
+    index: str = _setting("edge", "where items live")  # see stream/index/registry.py
     qdrant_url: str = _setting("http://127.0.0.1:6333", "with index=server: the server's address")
     qdrant_api_key: str = _setting("", "with index=server: the API key", secret=True)
     qdrant_ca: str = _setting("", "PEM file of the authority that signed the server's certificate")

@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import Final
 
 from models.errors import RetryLater, WeftError
-from stream.app import ShopperApp
 from stream.assemble import Parts, assemble, load_serving
-from stream.broker import Layout, ensure_topics
-from stream.catalogue import OnIndexed
-from stream.catalogue_feed import CatalogueFeed
-from stream.control import BEAT, ControlReader, worker_name
-from stream.delivery import KafkaDelivery
-from stream.filling import Filling
-from stream.index_port import IndexHome
-from stream.index_registry import adapter_of
-from stream.intake import KafkaGapReader
+from stream.bundles.control_topic import BEAT, ControlReader, worker_name
+from stream.bundles.fill import Filling
+from stream.bundles.switch import UNUSABLE, Switch, first_choices
+from stream.catalogue.feed import CatalogueFeed
+from stream.catalogue.processor import OnIndexed
+from stream.contracts.topics import TopicNames
+from stream.index.collections import Shelves
+from stream.index.port import IndexHome
+from stream.index.registry import adapter_of
+from stream.kafka.broker import Layout, ensure_topics
+from stream.kafka.delivery import KafkaDelivery
 from stream.serving import Serving
 from stream.settings import Settings, kafka_config
-from stream.shelves import Shelves
-from stream.shoppers import ShopperProcessor
-from stream.switch import UNUSABLE, Switch, first_choices
-from stream.topics import TopicNames
+from stream.shoppers.app import ShopperApp
+from stream.shoppers.offset_check import KafkaGapReader
+from stream.shoppers.processor import ShopperProcessor
 
 _log = logging.getLogger("weft.worker")
 
@@ -106,7 +106,7 @@ class Worker:
             raise
 
     def load(self, bundle: Path | None) -> Serving:
-        """The serving of a bundle, beside the one that is live; see ``stream.switch.Host``."""
+        """The serving of a bundle, beside the one that is live; see ``Host``."""
         parts = self.parts
         return load_serving(
             self.settings, parts.encoder, parts.popularity, _log.info, self._index_folder, bundle,
@@ -114,7 +114,7 @@ class Worker:
         )  # fmt: skip
 
     def fill(self, serving: Serving, *, heard: bool) -> Filling:
-        """Its feed, not started yet; see ``stream.switch.Host``."""
+        """Its feed, not started yet; see ``stream.bundles.switch.Host``."""
         return Filling(
             self.settings,
             serving,

@@ -18,8 +18,7 @@ import orjson
 
 from models.domain import Kind, Recommendation
 from models.errors import BadMessage, InvalidFile, InvalidSettings, UnreadableState
-from stream.columns import EVENTS, PRODUCTS, Columns
-from stream.contracts import (
+from stream.contracts.codec import (
     AsOf,
     ShopperEvent,
     decode_product,
@@ -27,11 +26,12 @@ from stream.contracts import (
     decode_shopper,
     encode_recommendation,
 )
-from stream.fields import EXACT
+from stream.contracts.fields import EXACT
+from stream.contracts.topics import SHOPPER_TOPICS
+from stream.files.columns import EVENTS, PRODUCTS, Columns
 from stream.importers.run import import_log
 from stream.settings import Settings, load
-from stream.state import ShopperState, loads
-from stream.topics import SHOPPER_TOPICS
+from stream.shoppers.state import ShopperState, loads
 from testbed import damage
 from testbed.published_logs import WRITERS, lines
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import orjson
 
-from stream.fields import Json
+from stream.contracts.fields import Json
 
 DAY = 1_600_732_800_000  # 2020-09-22
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from models.domain import Item, Kind
 from models.ports import FloatArray
-from models.training.log import Logged, TrainingLog
-from models.training.log_writing import prepare
+from models.training.data.log import Logged, TrainingLog
+from models.training.data.write_log import prepare
 
 ITEMS = 12
 SHOPPERS = 40

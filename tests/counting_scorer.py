@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from models.errors import RerankerFailed
-from models.llm import Packed, Tokens
+from models.llm.scorer import Packed, Tokens
 from models.ports import FloatArray
 
 VOCABULARY = 100_003

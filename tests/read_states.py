@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stream.partition import partition_of
-from stream.states import States
+from stream.contracts.partitioner import partition_of
+from stream.shoppers.states import States
 
 
 def in_partitions(records: Mapping[bytes, bytes], count: int = 4) -> dict[int, dict[bytes, bytes]]:

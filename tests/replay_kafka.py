@@ -15,12 +15,12 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from models.errors import BrokerUnavailable
-from stream.contracts import decode_recommendation
-from stream.delivery import Record
-from stream.replay.answers import Shown
-from stream.replay.stage import shown_of
+from stream.contracts.codec import decode_recommendation
+from stream.contracts.topics import ERASURES, PRODUCTS, RECOMMENDATIONS, TopicNames
+from stream.kafka.delivery import Record
+from stream.replay.play.in_process import shown_of
+from stream.replay.questions.answers import Shown
 from stream.settings import Settings, kafka_config
-from stream.topics import ERASURES, PRODUCTS, RECOMMENDATIONS, TopicNames
 from stream.worker import Worker
 
 #: Seconds without any progress after which the broker or the worker is given up.
@@ -30,7 +30,7 @@ _POLL: Final = 0.2
 
 class ThroughKafka:
     """A worker in this process on the broker of ``settings``, with one partition a topic; see
-    ``stream.replay.stage.Stage``.
+    ``stream.replay.play.in_process.Stage``.
     """
 
     def __init__(self, settings: Settings, index_folder: Path, rows: Mapping[str, int]) -> None:

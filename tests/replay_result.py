@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from models.evaluation import Interval
-from stream.replay.result import (
+from models.evaluation.intervals import Interval
+from stream.replay.result.result import (
     Contender,
     Data,
     Example,

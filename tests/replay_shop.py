@@ -10,29 +10,29 @@ from typing import Any
 
 import numpy as np
 
-from models.fake import HashEncoder, MemoryIndex
-from models.popularity import Popularity
-from models.query_memory import QueryMemory
-from models.recommender import Recommender
-from models.rules import Rules
-from models.training.log import Logged, TrainingLog
-from models.training.log_writing import prepare
-from models.zero_shot import ZeroShotSpace
+from models.recommend.popularity import Popularity
+from models.recommend.query_memory import QueryMemory
+from models.recommend.recommender import Recommender
+from models.recommend.rules import Rules
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import HashEncoder, MemoryIndex
+from models.training.data.log import Logged, TrainingLog
+from models.training.data.write_log import prepare
 from stream import settings as weft_settings
 from stream.assemble import Parts
-from stream.contracts import decode_product, decode_shopper, encode_row
-from stream.delivery import Record
-from stream.publish import Entry
-from stream.replay import protocols
-from stream.replay.answers import KEPT, Answers
-from stream.replay.driver import Driver, Plan
-from stream.replay.prepare import UNDATED
-from stream.replay.protocols import Asked
-from stream.replay.spool import Spool, spooled
-from stream.replay.stage import InProcess
-from stream.replay.store import Store
+from stream.contracts.codec import decode_product, decode_shopper, encode_row
+from stream.contracts.topics import PRODUCTS, TOPIC_OF_TYPE
+from stream.files.publish import Entry
+from stream.kafka.delivery import Record
+from stream.replay.play.checkpoint import Store
+from stream.replay.play.driver import Driver, Plan
+from stream.replay.play.in_process import InProcess
+from stream.replay.questions import protocols
+from stream.replay.questions.answers import KEPT, Answers
+from stream.replay.questions.event_store import Spool, spooled
+from stream.replay.questions.prepare import UNDATED
+from stream.replay.questions.protocols import Asked
 from stream.serving import Live, Serving
-from stream.topics import PRODUCTS, TOPIC_OF_TYPE
 
 DAY = 86_400_000
 START = 1_600_000_000_000 // DAY * DAY

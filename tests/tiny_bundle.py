@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from models.bundle import (
+from models.bundle.files import (
     SEQUENCE,
     Described,
     EncoderFacts,
@@ -19,9 +19,9 @@ from models.bundle import (
     write_items,
     write_words,
 )
-from models.mixup import MixUpConfig
 from models.ports import TitleEncoder
-from models.sequence import SequenceConfig, SequenceModel
+from models.space.mixup import MixUpConfig
+from models.space.sequence import SequenceConfig, SequenceModel
 
 
 def described(encoder: TitleEncoder, config: SequenceConfig, name: str = "tiny") -> Described:

@@ -11,8 +11,8 @@ import torch
 
 from models.domain import Item, Kind
 from models.ports import FloatArray
-from models.training.log import Logged, TrainingLog
-from models.training.log_writing import prepare
+from models.training.data.log import Logged, TrainingLog
+from models.training.data.write_log import prepare
 
 torch.set_num_threads(1)  # the matrices are tiny: threads would only wait for each other
 

@@ -29,9 +29,9 @@ from bench.faults.report import figures, table
 from bench.faults.schedule import faults, records, sizes, storm
 from bench.faults.sender import Sender, hold
 from bench.faults.workers import Setup
-from stream.broker import ensure_topics
+from stream.contracts.topics import TopicNames
+from stream.kafka.broker import ensure_topics
 from stream.settings import load
-from stream.topics import TopicNames
 from testbed.kafka import RealKafka, real_kafka
 
 GROUP = "faults"

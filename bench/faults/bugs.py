@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from faust.transport.drivers import aiokafka as driver
 
-from stream.contracts import ShopperEvent
-from stream.delivery import KafkaDelivery
-from stream.intake import OffsetWatch, Partition, Verdict
-from stream.shoppers import ShopperProcessor
-from stream.stalls import StallWatch
-from stream.state import Applied, ShopperState
-from stream.transport import MendedConsumer
+from stream.contracts.codec import ShopperEvent
+from stream.kafka.delivery import KafkaDelivery
+from stream.shoppers.faust_mended import MendedConsumer
+from stream.shoppers.offset_check import OffsetWatch, Partition, Verdict
+from stream.shoppers.processor import ShopperProcessor
+from stream.shoppers.stalls import StallWatch
+from stream.shoppers.state import Applied, ShopperState
 
 
 def ack_before_delivery() -> None:

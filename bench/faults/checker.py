@@ -1,8 +1,8 @@
 """Knows the exact state and last list that each shopper must have, and counts what is otherwise.
 
 Pure: what was sent (``Ledger``) and what the topics hold at the end go in, counts come out. It
-works out by itself what ``stream.state`` should have come to, and reads the changelog's JSON by
-itself: what the product refuses to read is looked into here all the same.
+works out by itself what ``stream.shoppers.state`` should have come to, and reads the changelog's
+JSON by itself: what the product refuses to read is looked into here all the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import orjson
 
 from bench.faults.actions import Action
 from models.errors import WeftError
-from stream.contracts import PublishedList, decode_recommendation
+from stream.contracts.codec import PublishedList, decode_recommendation
 
 #: In the order of their ranks; written out, since the checker works by itself.
 TOPICS: Final = ("clicks", "purchases", "searches", "erasures")

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 
-from stream.delivery import KafkaDelivery, Record, _Owned
+from stream.kafka.delivery import KafkaDelivery, Record, _Owned
 
 
 class KillPoint(StrEnum):

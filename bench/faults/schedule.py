@@ -15,9 +15,9 @@ import orjson
 from bench.faults.actions import Action, Shop, actions
 from bench.faults.kill_points import KillPoint
 from models.domain import Kind
-from stream.contracts import MAX_BYTES
-from stream.partition import partition_of
-from stream.topics import topic_of
+from stream.contracts.codec import MAX_BYTES
+from stream.contracts.partitioner import partition_of
+from stream.contracts.topics import topic_of
 
 PARTITIONS: Final = 4
 PARTITIONER: Final = "murmur2_random"

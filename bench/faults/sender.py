@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from bench.faults.checker import Ledger
 from bench.faults.schedule import PARTITIONER, Sent
-from stream.state import Row, ShopperState
+from stream.shoppers.state import Row, ShopperState
 
 
 class Sender(threading.Thread):

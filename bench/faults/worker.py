@@ -1,5 +1,5 @@
 """A worker's shopper half as a process of its own: real Faust, real Kafka, the fakes of
-``models.fake`` where the models would be, an index that can be told to fail.
+``models.testing`` where the models would be, an index that can be told to fail.
 
     python -m bench.faults.worker BOOTSTRAP GROUP FOLDER NAME SESSION_TIMEOUT BUG
 
@@ -25,18 +25,18 @@ from bench.faults import kill_points
 from bench.faults.bugs import BUGS
 from models.domain import Item
 from models.errors import IndexUnavailable
-from models.fake import HashEncoder, MemoryIndex
-from models.popularity import Popularity
 from models.ports import FloatArray, Hit, Stored
-from models.recommender import Recommender
-from models.zero_shot import ZeroShotSpace
+from models.recommend.popularity import Popularity
+from models.recommend.recommender import Recommender
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import HashEncoder, MemoryIndex
 from stream import settings as weft_settings
-from stream.app import ShopperApp
-from stream.delivery import KafkaDelivery
-from stream.intake import KafkaGapReader
+from stream.kafka.delivery import KafkaDelivery
 from stream.serving import Live, Serving
 from stream.settings import Settings, kafka_config
-from stream.shoppers import ShopperProcessor
+from stream.shoppers.app import ShopperApp
+from stream.shoppers.offset_check import KafkaGapReader
+from stream.shoppers.processor import ShopperProcessor
 
 #: Stand-ins for two bundles, by the dimension of their vectors.
 BUNDLES: Final = ("64", "32")

@@ -13,7 +13,7 @@ from bench.faults.schedule import KILL_POINTS, KILLS, FaultKind, Sent, faults, r
 from bench.faults.topics import Lists
 from models.domain import Kind
 from models.errors import BadMessage
-from stream.contracts import decode_shopper
+from stream.contracts.codec import decode_shopper
 
 KEY = b"nora"
 CLICK = Action(Kind.CLICK, "nora", 1_000, "i1", event_id="e1")

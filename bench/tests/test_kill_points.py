@@ -20,11 +20,11 @@ from bench.faults.schedule import PARTITIONER, PARTITIONS
 from bench.faults.sender import producer
 from bench.faults.workers import Setup, Worker
 from models.domain import Kind
-from stream.broker import ensure_topics
-from stream.partition import partition_of
+from stream.contracts.partitioner import partition_of
+from stream.contracts.topics import TopicNames
+from stream.kafka.broker import ensure_topics
 from stream.settings import load
-from stream.state import ShopperState, loads
-from stream.topics import TopicNames
+from stream.shoppers.state import ShopperState, loads
 from testbed.kafka import RealKafka, real_kafka, why_missing
 from testbed.waiting import PATIENCE, eventually
 

@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.evaluation import Values
-from models.training.log import TrainingLog
-from models.training.questions import Questions, gains
+from models.evaluation.intervals import Values
+from models.training.data.log import TrainingLog
+from models.training.data.splits import Questions, gains
 
 Ints = NDArray[np.int64]
 
@@ -136,7 +136,7 @@ def ranks(
     """Ranks (q,) of the targets among all items, 0 the best; a tie has the mean of its ranks.
 
     Infinite where the target has no score. What a shopper had before is left out and the target
-    never is, as in ``models/training/questions.py``; with ``again`` nothing is left out.
+    never is, as in ``models/training/data/splits.py``; with ``again`` nothing is left out.
     """
     found = np.empty(len(questions))
     asked = Asked.of(log, questions)

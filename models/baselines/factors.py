@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.baselines.base import Asked, Ints, learnt_pairs, steps
 from models.baselines.libraries import library
-from models.training.log import TrainingLog
+from models.training.data.log import TrainingLog
 
 _SEED: Final = 0
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.baselines.base import Asked, Ints, learnt, steps
 from models.baselines.libraries import library
-from models.training.log import TrainingLog
+from models.training.data.log import TrainingLog
 
 _SEED: Final = 0
 _NEWEST: Final = 50  # items of a history that are read, and of a shopper's training

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.baselines.base import Asked, Ints, known, learnt_pairs, steps
 from models.baselines.sparse import product, sparse
-from models.training.log import TrainingLog
+from models.training.data.log import TrainingLog
 
 #: A shopper's newest events that say which items go together: of a long one, say a reseller's,
 #: all pairs would cost the square.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.baselines.base import Asked, Ints, known, learnt, steps
-from models.training.log import TrainingLog
+from models.training.data.log import TrainingLog
 
 _DAY: Final = 86_400_000  # ms
 

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from models.baselines.base import Asked, Ints
-from models.mixup import MixUpConfig
-from models.sequence import Member
-from models.training.log import TrainingLog
+from models.space.mixup import MixUpConfig
+from models.space.sequence import Member
+from models.training.data.log import TrainingLog
+from models.training.data.progress import Silent
+from models.training.data.splits import Questions, Split
 from models.training.presets import PRESETS
-from models.training.progress import Silent
-from models.training.questions import Questions, Split
-from models.training.sequence import SequenceTraining, counted, train_member, training_key
-from models.training.space import Titles, item_table, shopper_vectors
+from models.training.sequence.evaluate import Titles, item_table, shopper_vectors
+from models.training.sequence.train import SequenceTraining, counted, train_member, training_key
 
 _PRESET: Final = PRESETS["standard"]
 #: Of the shoppers that could be held out, one in so many at most is.
@@ -29,9 +29,9 @@ _SHARE: Final = 5
 class SASRec:
     """Causal self-attention over learnt item vectors (Kang and McAuley 2018, arXiv 1808.09781).
 
-    Our model and training by strategy "id" (models/mixup.py), with its sampled softmax. The epochs
-    are chosen on some shoppers' last training event, which is held out. ``work``: a folder for
-    checkpoints; a training that was killed goes on.
+    Our model and training by strategy "id" (models/space/mixup.py), with its sampled softmax. The
+    epochs are chosen on some shoppers' last training event, which is held out. ``work``: a folder
+    for checkpoints; a training that was killed goes on.
     """
 
     name = "sasrec"

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from models.baselines.base import Asked, Ints, Steps, known, steps
 from models.baselines.sparse import product, sparse
-from models.training.log import TrainingLog
+from models.training.data.log import TrainingLog
 
 _NEWEST: Final = 20  # items of a history that are read
 _ROWS: Final = 16_384  # title vectors in memory at once
@@ -23,7 +23,7 @@ class TitleSimilarity:
     """Cosine of a title to the recency-weighted mean of the history's title vectors.
 
     A step weighs ``decay`` times the one after it. What serving does without a bundle
-    (models/retrieval.py), but for searches.
+    (models/space/recency.py), but for searches.
     """
 
     name = "title-similarity"

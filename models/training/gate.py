@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.evaluation import Interval, Values, bootstrap, paired_difference
-from models.fusion import blend
-from models.mixup import CLASSES, MixUp
+from models.evaluation.intervals import Interval, Values, bootstrap, paired_difference
 from models.ports import FloatArray
-from models.sequence import Member
-from models.training.log import Places, TrainingLog
-from models.training.questions import Questions, gains, hits, ranks
-from models.training.space import Titles, evaluate
-from models.training.trends import popular_before
+from models.rerank.fusion import blend
+from models.space.mixup import CLASSES, MixUp
+from models.space.sequence import Member
+from models.training.data.log import Places, TrainingLog
+from models.training.data.splits import Questions, gains, hits, ranks
+from models.training.data.trends import popular_before
+from models.training.sequence.evaluate import Titles, evaluate
 
 #: Weights of the LLM that are tried, and shares of the title.
 WEIGHTS: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from models.mixup import MixUpConfig
-from models.sequence import SequenceConfig
-from models.training.llm_run import LlmConfig
-from models.training.sequence import SequenceTraining
-from models.words import MOST
+from models.space.mixup import MixUpConfig
+from models.space.sequence import SequenceConfig
+from models.space.words import MOST
+from models.training.llm.run import LlmConfig
+from models.training.sequence.train import SequenceTraining
 
 _MIXUP: Final = MixUpConfig(words=MOST)
 _FROM_TITLES: Final = MixUpConfig("residual", zero_shot=True, words=MOST)

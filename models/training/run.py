@@ -22,8 +22,8 @@ from typing import Final
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models import weights
-from models.bundle import (
+from models.atomic_folder import Say
+from models.bundle.files import (
     LLM,
     SEQUENCE,
     Described,
@@ -35,18 +35,19 @@ from models.bundle import (
 )
 from models.domain import Item
 from models.errors import InvalidFile
-from models.evaluation import Interval, bootstrap
-from models.making import Say
+from models.evaluation.intervals import Interval, bootstrap
+from models.llm import peft_methods
 from models.ports import TitleEncoder
-from models.sequence import Member, SequenceModel
-from models.training import gate, peft_methods
-from models.training.llm_run import LlmConfig
-from models.training.llm_stage import Bars, StagedLlm, ranks_beside, staged
-from models.training.log import FORMAT, Logged, Places, TrainingLog
-from models.training.log_writing import prepare
+from models.space.sequence import Member, SequenceModel
+from models.training import gate
+from models.training.data.log import FORMAT, Logged, Places, TrainingLog
+from models.training.data.splits import Split, by_time, gains, hits, last_events, ranks
+from models.training.data.write_log import prepare
+from models.training.llm.run import LlmConfig
+from models.training.llm.stage import Bars, StagedLlm, ranks_beside, staged
 from models.training.presets import Preset
-from models.training.questions import Split, by_time, gains, hits, last_events, ranks
-from models.training.sequence import (
+from models.training.sequence.evaluate import Space, Titles, fitted, shopper_vectors
+from models.training.sequence.train import (
     SequenceTraining,
     Trained,
     counted,
@@ -54,7 +55,7 @@ from models.training.sequence import (
     train_member,
     training_key,
 )
-from models.training.space import Space, Titles, fitted, shopper_vectors
+from models.weights import locate
 
 #: What validates: the log's last tenth (a bundle has no test of its own), or last events.
 SPLITS: Final[Mapping[str, Callable[[TrainingLog], Split]]] = {
@@ -291,8 +292,8 @@ def _described(
                **({"held_out_categories": list(request.held_out)} if request.held_out else {})},
         metrics={name: asdict(value) for name, value in metrics.items()},
         mix={f"member {n}": share for n, share in enumerate(shares, 1)},
-        licences={"encoder": weights.MINILM.licence, "llm": weights.SMOLLM2.licence}
-        if not request.llm_source else {"encoder": weights.MINILM.licence},
+        licences={"encoder": locate.MINILM.licence, "llm": locate.SMOLLM2.licence}
+        if not request.llm_source else {"encoder": locate.MINILM.licence},
         seed=request.seed,
         preset=request.preset.name,
         command=request.command,

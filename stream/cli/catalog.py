@@ -40,13 +40,13 @@ def publish(file: Path, columns: str | None, strict: bool) -> None:
       weft catalog publish articles.csv --columns item_id=article_id,title=prod_name,brand==H&M
       WEFT_KAFKA=kafka:9092 weft catalog publish --strict new-arrivals.csv
     """
-    from stream import publish as publishing
-    from stream.cli.progress import summarise, watched
-    from stream.columns import PRODUCTS as FIELDS
-    from stream.columns import column_map
-    from stream.files import RowFile
+    from stream.contracts.topics import PRODUCTS, TopicNames
+    from stream.files import publish as publishing
+    from stream.files.columns import PRODUCTS as FIELDS
+    from stream.files.columns import column_map
+    from stream.files.progress import summarise, watched
+    from stream.files.row_file import RowFile
     from stream.settings import load
-    from stream.topics import PRODUCTS, TopicNames
 
     settings = load()
     with RowFile(file, strict, column_map(columns, FIELDS)) as rows:
@@ -67,9 +67,9 @@ def remove(item_ids: tuple[str, ...]) -> None:
     Example:
       weft catalog remove 0108775015 0108775044
     """
-    from stream import publish as publishing
+    from stream.contracts.topics import PRODUCTS, TopicNames
+    from stream.files import publish as publishing
     from stream.settings import load
-    from stream.topics import PRODUCTS, TopicNames
 
     if not all(0 < len(item_id.encode()) <= 256 for item_id in item_ids):
         raise click.UsageError("an ITEM_ID has 1 to 256 bytes")

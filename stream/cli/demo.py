@@ -62,11 +62,11 @@ def command(
 
     from rich.console import Console
 
-    from stream.demo import Demo, notes_shown
-    from stream.demo_shop import FileShop, SampleShop, served
-    from stream.demo_view import DemoView
+    from stream.contracts.topics import TopicNames
+    from stream.demo.run import Demo, notes_shown
+    from stream.demo.shop import FileShop, SampleShop, served
+    from stream.demo.view import DemoView
     from stream.settings import load
-    from stream.topics import TopicNames
 
     settings = load(rerank=rerank, bundle=bundle, group="weft-demo")
     settings = replace(settings, bundle=served(settings, own_files=catalog is not None))

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from stream.topics import SOURCES
+from stream.contracts.topics import SOURCES
 
 if TYPE_CHECKING:
-    from stream.dead_letters import Letter, LetterReader, Place, Replayed, Tally
+    from stream.dead_letters.read import Letter, LetterReader, Place, Replayed, Tally
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _HEADER: Final = ("place", "died", "error", "source", "attempts", "bytes", "words")
@@ -89,18 +89,18 @@ def list_(
       weft dlq list --error WrongPartition --since 2h
       weft dlq list --counts
     """
-    from stream import dead_letters
+    from stream.dead_letters import read
     from stream.settings import load
 
-    tally = dead_letters.Tally()
+    tally = read.Tally()
 
     def counted(reader: LetterReader) -> Any:
-        for letter in reader.letters(dead_letters.Wanted(error, topic, since)):
+        for letter in reader.letters(read.Wanted(error, topic, since)):
             tally.add(letter)
             yield letter
 
-    with dead_letters.LetterReader(load()) as reader:
-        letters = dead_letters.newest(counted(reader), limit)
+    with read.LetterReader(load()) as reader:
+        letters = read.newest(counted(reader), limit)
     if not tally.counts:
         click.echo("no dead letters", err=True)
         return
@@ -128,7 +128,7 @@ def _rows(header: tuple[str, ...], rows: list[list[str]]) -> None:
 
 
 def _cells(letter: Letter) -> list[str]:
-    from stream.demo_view import clean
+    from stream.safe_text import clean
 
     place = f"{letter.place[0]}:{letter.place[1]}"
     source = f"{letter.topic}/{letter.header('weft-partition')}:{letter.header('weft-offset')}"
@@ -137,7 +137,7 @@ def _cells(letter: Letter) -> list[str]:
 
 
 def _counts(tally: Tally) -> list[list[str]]:
-    from stream.demo_view import clean
+    from stream.safe_text import clean
 
     rows = []
     for (topic, error), count in tally.counts.most_common():
@@ -173,7 +173,7 @@ def show(place: Place, most: int) -> None:
     Example:
       weft dlq show 0:17 --bytes 200
     """
-    from stream.dead_letters import LetterReader, escaped
+    from stream.dead_letters.read import LetterReader, escaped
     from stream.settings import load
 
     with LetterReader(load()) as reader:
@@ -217,8 +217,8 @@ def replay(
       weft dlq replay --error WrongPartition
       weft dlq replay 0:17 --yes
     """
-    from stream import dead_letters as dlq
-    from stream.delivery import KafkaDelivery
+    from stream.dead_letters import read as dlq
+    from stream.kafka.delivery import KafkaDelivery
     from stream.settings import kafka_config, load
 
     settings = load()
@@ -278,8 +278,8 @@ def purge(places: tuple[Place, ...], before: int | None, everything: bool, yes: 
       weft dlq purge 0:18 1:4
       weft dlq purge --all --yes
     """
-    from stream.dead_letters import LetterReader
-    from stream.purge import purge as deleting
+    from stream.dead_letters.purge import purge as deleting
+    from stream.dead_letters.read import LetterReader
     from stream.settings import load
 
     if (bool(places), before is not None, everything).count(True) != 1:

@@ -48,12 +48,12 @@ def publish(
       weft events publish events.csv --rate 5
       weft events publish sales.parquet --columns user_id=customer,ts=day:date,type==purchase
     """
-    from stream import publish as publishing
-    from stream.cli.progress import summarise, watched
-    from stream.columns import EVENTS, column_map
-    from stream.files import RowFile
+    from stream.contracts.topics import SHOPPER_TOPICS, TopicNames
+    from stream.files import publish as publishing
+    from stream.files.columns import EVENTS, column_map
+    from stream.files.progress import summarise, watched
+    from stream.files.row_file import RowFile
     from stream.settings import load
-    from stream.topics import SHOPPER_TOPICS, TopicNames
 
     if speed and rate:
         raise click.UsageError("choose --speed or --rate")

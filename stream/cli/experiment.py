@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from stream.replay.lab import Lab
-    from stream.replay.prepare import Request
+    from stream.experiments.train import Lab
+    from stream.replay.questions.prepare import Request
 
 
 def _log(command: Callable[..., None]) -> Callable[..., None]:
@@ -77,8 +77,8 @@ def command() -> None:
               help="Of each, at most.")  # fmt: skip
 def mixup(strategies: str | None, epochs: int, **options: Any) -> None:
     """Every strategy of mixing an item's ID with its title."""
-    from models.mixup import STRATEGIES
-    from stream.replay.experiments import mixup as run
+    from models.space.mixup import STRATEGIES
+    from stream.experiments.experiments import mixup as run
 
     chosen = tuple(strategies.split(",")) if strategies else STRATEGIES
     if unknown := set(chosen) - set(STRATEGIES):
@@ -92,8 +92,8 @@ def mixup(strategies: str | None, epochs: int, **options: Any) -> None:
 @click.option("--methods", help="Names with commas; by default all but full, without a GPU.")
 def peft(methods: str | None, **options: Any) -> None:
     """Every way to tune the LLM by few parameters, on the same budget."""
-    from models.training.peft_methods import METHODS
-    from stream.replay.experiments import peft as run
+    from models.llm.peft_methods import METHODS
+    from stream.experiments.experiments import peft as run
 
     chosen = tuple(methods.split(",")) if methods else _feasible(METHODS)
     if unknown := set(chosen) - set(METHODS):
@@ -106,7 +106,7 @@ def peft(methods: str | None, **options: Any) -> None:
 @_budget
 def llm(**options: Any) -> None:
     """The LLM taken away; its prompt's parts; its adapter replaced by chance."""
-    from stream.replay.experiments import llm as run
+    from stream.experiments.experiments import llm as run
 
     _run(lambda lab: run(lab, _llm(lab)), options)
 
@@ -120,9 +120,9 @@ def transfer(bundle: str, rerank: str, **options: Any) -> None:
     """A bundle of another shop on this one's log, untuned: the paper's zero-shot."""
     from dataclasses import replace
 
-    from stream.bundles import folders, locate
+    from stream.bundles.library import folders, locate
     from stream.cli.replay import shown
-    from stream.replay.prepare import Live
+    from stream.replay.questions.prepare import Live
     from stream.replay.run import replay
 
     request, encoder, say, paces = _prepared(options)
@@ -141,7 +141,7 @@ def _feasible(methods: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _llm(lab: Lab) -> Path:
-    from models import weights
+    from models.weights import locate as weights
 
     settings = lab.request.settings
     return weights.smollm2(settings.llm, settings.data_dir, lab.say)
@@ -150,10 +150,10 @@ def _llm(lab: Lab) -> Path:
 def _run(experiment: Callable[[Lab], Any], options: dict[str, Any], **budget: int) -> None:
     import torch
 
-    from stream.cli.progress import Bars
     from stream.cli.replay import shown
-    from stream.replay.lab import Budget, Lab
-    from stream.replay.prepare import prepare
+    from stream.experiments.train import Budget, Lab
+    from stream.files.progress import Bars
+    from stream.replay.questions.prepare import prepare
 
     names = {"epochs": "epochs", "llm_tokens": "llm_tokens", "llm_users": "llm_shoppers"}
     budget |= {own: options.pop(name) for name, own in names.items() if name in options}
@@ -173,8 +173,8 @@ def _prepared(options: dict[str, Any]) -> tuple[Request, Any, Callable[[str], No
 
     from stream import settings
     from stream.assemble import cached_encoder
-    from stream.cli.progress import Paces
-    from stream.replay.prepare import Request
+    from stream.files.progress import Paces
+    from stream.replay.questions.prepare import Request
 
     def say(words: str) -> None:
         click.echo(words, err=True)

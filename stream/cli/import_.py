@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from stream.cli.progress import Bars
+    from stream.files.progress import Bars
     from stream.importers.run import Imported
 
 _NAMES = ("hm", "amazon2014", "amazon2023", "retailrocket", "taobao")
@@ -44,7 +44,7 @@ def command(log: str, paths: tuple[Path, ...], out: Path, sample_users: float | 
     import.json, which says what was read and set aside. A run that was stopped leaves OUT as it
     was.
     """
-    from stream.cli.progress import Bars
+    from stream.files.progress import Bars
     from stream.importers.run import SOURCES, import_log
 
     began = time.monotonic()

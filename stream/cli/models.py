@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from models.manifest import Manifest
-    from models.reader_backends import LlmFacts
+    from models.bundle.manifest import Manifest
+    from models.llm.tuned import LlmFacts
+    from stream.bundles.request import Answers
     from stream.settings import Settings
-    from stream.use import Answers
 
 _MEBIBYTE = 1 << 20
 
@@ -37,13 +37,13 @@ def fetch() -> None:
       weft models fetch
       WEFT_DATA_DIR=/var/lib/weft weft models fetch
     """
-    from models import weights
-    from models.encoder import load_encoder
-    from models.llm_backends import load_scorer
+    from models.encoder.choose import load_encoder
+    from models.llm.choose import load_scorer
+    from models.weights import locate
     from stream import settings
 
     chosen = settings.load()
-    weights.smollm2(chosen.llm, chosen.data_dir, _say, thorough=True)
+    locate.smollm2(chosen.llm, chosen.data_dir, _say, thorough=True)
     scorer = load_scorer(chosen.llm, chosen.data_dir, chosen.threads, _say)
     _say(f"LLM: {scorer.name}")
     encoder = load_encoder(
@@ -96,12 +96,13 @@ def list_(as_json: bool) -> None:
     """
     import orjson
 
-    from models.manifest import Manifest
-    from stream import bundles, settings
+    from models.bundle.manifest import Manifest
+    from stream import settings
+    from stream.bundles import library
 
-    within = bundles.folders(settings.load())
+    within = library.folders(settings.load())
     none = True
-    for path, told in bundles.found(within):
+    for path, told in library.found(within):
         none = False
         if as_json:
             known = told.to_json() if isinstance(told, Manifest) else {"error": str(told)}
@@ -134,7 +135,7 @@ def use(bundle: str, timeout: float, no_wait: bool) -> None:
       weft models use none
     """
     from stream import settings
-    from stream.use import Asking, checked
+    from stream.bundles.request import Asking, checked
 
     chosen = settings.load()
     wish = checked(chosen, bundle)
@@ -190,10 +191,10 @@ def _show_bundle(chosen: Settings, asked: str, as_json: bool) -> None:
     """The manifest of a bundle whose every file was checked."""
     import orjson
 
-    from models.bundle import open_bundle
-    from stream import bundles
+    from models.bundle.files import open_bundle
+    from stream.bundles import library
 
-    bundle = open_bundle(bundles.locate(asked, bundles.folders(chosen)))
+    bundle = open_bundle(library.locate(asked, library.folders(chosen)))
     if as_json:
         click.echo(orjson.dumps({"path": str(bundle.path), **bundle.manifest.to_json()}))
         return
@@ -263,7 +264,8 @@ def _say(words: str) -> None:
 
 def _shown(chosen: Settings) -> dict[str, Any]:
     """What ``show`` prints: the models, and what was made of them."""
-    from models import making, weights
+    from models import atomic_folder
+    from models.weights import locate
 
     models = [
         {
@@ -277,14 +279,14 @@ def _shown(chosen: Settings) -> dict[str, Any]:
             "sha256": model.sha256,
             "licence": model.licence,
         }
-        for model in weights.describe(chosen.encoder, chosen.llm, chosen.data_dir)
+        for model in locate.describe(chosen.encoder, chosen.llm, chosen.data_dir)
     ]
     root = chosen.data_dir / "weights"
     folders = sorted(root.glob("*/")) if root.is_dir() else []
     made = [
         {"folder": str(found.folder), "bytes": found.bytes, "whole": found.whole}
         for folder in folders
-        if (found := making.look(folder)) is not None
+        if (found := atomic_folder.look(folder)) is not None
     ]
     return {"data_dir": str(chosen.data_dir), "models": models, "made": made}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from stream.lists import Seen
+    from stream.kafka.list_reader import Seen
 
 
 @click.command()
@@ -35,7 +35,7 @@ def command(user: str | None, follow: bool, as_json: bool, limit: int) -> None:
       weft recs --user 1a674938eb6b --json
       weft recs --follow --json | jq .items[0].item_id
     """
-    from stream.lists import ListReader
+    from stream.kafka.list_reader import ListReader
     from stream.settings import load
 
     show = _json if as_json else _table if sys.stdout.isatty() else _plain
@@ -63,7 +63,7 @@ def _json(seen: Seen) -> None:
 
 
 def _plain(seen: Seen) -> None:
-    from stream.demo_view import clean
+    from stream.safe_text import clean
 
     user = clean(seen.shown.user_id)
     for place, item in enumerate(seen.shown.recommendation.items, 1):
@@ -78,7 +78,7 @@ def _table(seen: Seen) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from stream.demo_view import clean
+    from stream.safe_text import clean
 
     shown = seen.shown
     made = datetime.fromtimestamp(shown.ts / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

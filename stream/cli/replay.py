@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from stream.replay.prepare import Live
-    from stream.replay.result import Result
+    from stream.replay.questions.prepare import Live
+    from stream.replay.result.result import Result
     from stream.settings import Settings
 
 
@@ -87,10 +87,10 @@ def _replay(*, as_json: bool, **options: Any) -> None:
     from stream import settings
     from stream.assemble import cached_encoder
     from stream.cli.moments import moment
-    from stream.cli.progress import Paces
-    from stream.columns import EVENTS, PRODUCTS, column_map
-    from stream.replay.asking import names_of
-    from stream.replay.prepare import Request
+    from stream.files.columns import EVENTS, PRODUCTS, column_map
+    from stream.files.progress import Paces
+    from stream.replay.play.baselines import names_of
+    from stream.replay.questions.prepare import Request
     from stream.replay.run import replay
 
     chosen = settings.load()
@@ -117,8 +117,8 @@ def _lives(
     chosen: Settings, bundles: tuple[str, ...], reranks: tuple[str, ...]
 ) -> tuple[Live, ...]:
     """Each bundle with each way to decide the weight, named by what they differ in."""
-    from stream.bundles import NONE, folders, locate
-    from stream.replay.prepare import Live
+    from stream.bundles.library import NONE, folders, locate
+    from stream.replay.questions.prepare import Live
 
     lives = []
     for asked in bundles or (chosen.bundle or NONE,):
@@ -132,7 +132,7 @@ def _lives(
 
 def shown(result: Result) -> None:
     """The verdict and a table."""
-    from stream.replay.verdict import verdict
+    from stream.replay.result.verdict import verdict
 
     for sentence in verdict(result):
         click.echo(sentence)
@@ -148,7 +148,7 @@ def shown(result: Result) -> None:
 def _compare(a: Path, b: Path, of_a: str, of_b: str, *, as_json: bool, report: Path | None) -> None:
     import json
 
-    from stream.replay.compare import compare
+    from stream.replay.report.compare import compare
 
     found = compare(a, b, of_a, of_b)
     if report is not None:

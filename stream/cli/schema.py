@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from stream.topics import ALL_TOPICS
+from stream.contracts.topics import ALL_TOPICS
 
 
 @click.command()
@@ -29,7 +29,8 @@ def command(form: str, topic: str | None) -> None:
 
     import orjson
 
-    from stream import schema, settings
+    from stream import settings
+    from stream.contracts import schema
 
     if form == "asyncapi":
         if topic:

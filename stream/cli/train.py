@@ -85,14 +85,14 @@ def command(events: Path, catalog: Path, out: Path, **options: Any) -> None:
 
     import torch
 
-    from models import weights
     from models.training.run import Request, train
+    from models.weights import locate
     from stream import settings
     from stream.assemble import cached_encoder
     from stream.cli.moments import moment
-    from stream.cli.progress import Bars, report_aside
-    from stream.columns import EVENTS, PRODUCTS, column_map
-    from stream.training_rows import held_out_categories, sources
+    from stream.files.columns import EVENTS, PRODUCTS, column_map
+    from stream.files.progress import Bars, report_aside
+    from stream.files.training_rows import held_out_categories, sources
 
     chosen = settings.load()
     if chosen.threads:
@@ -107,7 +107,7 @@ def command(events: Path, catalog: Path, out: Path, **options: Any) -> None:
         moment(options["until"]), held_out,
     )  # fmt: skip
     encoder = cached_encoder(chosen, _say)
-    llm = None if options["no_llm"] else weights.smollm2(chosen.llm, chosen.data_dir, _say)
+    llm = None if options["no_llm"] else locate.smollm2(chosen.llm, chosen.data_dir, _say)
     request = Request(
         preset=_preset(options),
         name=options["name"] or out.resolve().name,
@@ -157,7 +157,7 @@ def _preset(options: dict[str, Any]) -> Preset:
 
 def _method(options: dict[str, Any]) -> str | None:
     """How the LLM is tuned; None: as the preset says."""
-    from models.reader_backends import UNTUNED
+    from models.llm.tuned import UNTUNED
 
     asks = options["rank"] or options["llm_tokens"]  # for a tuning, with or without its name
     if options["method"] == UNTUNED and asks:

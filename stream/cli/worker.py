@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from stream.index_registry import ADAPTERS
+from stream.index.registry import ADAPTERS
 from stream.settings import describe
 
 

@@ -15,9 +15,9 @@ import html
 import warnings
 from typing import Any
 
-from stream.columns import milliseconds
-from stream.fields import Json
-from stream.files import Shape
+from stream.contracts.fields import Json
+from stream.files.columns import milliseconds
+from stream.files.row_file import Shape
 from stream.importers.source import Files, Source, path, present, price, text
 
 _NOTES = (

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from stream.columns import milliseconds
-from stream.fields import Json
-from stream.files import Shape
+from stream.contracts.fields import Json
+from stream.files.columns import milliseconds
+from stream.files.row_file import Shape
 from stream.importers.source import Files, Source, path, present, text
 
 _DIGITS = 10  # of an article id; a file that went through a spreadsheet has lost leading zeros

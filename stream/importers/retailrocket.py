@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stream.declaration import EARLIEST, ID
-from stream.fields import Field, Json, Object, Whole
-from stream.files import Shape, typed
+from stream.contracts.declaration import EARLIEST, ID
+from stream.contracts.fields import Field, Json, Object, Whole
+from stream.files.row_file import Shape, typed
 from stream.importers.source import Files, Source, kind, present, text
 
 _PROPERTY = Object(

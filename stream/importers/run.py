@@ -17,16 +17,16 @@ from typing import Final
 import orjson
 
 from models.errors import BadMessage, InvalidFile
-from stream.declaration import EARLIEST
-from stream.fields import Json
-from stream.files import RowFile
+from stream.contracts.declaration import EARLIEST
+from stream.contracts.fields import Json
+from stream.files.row_file import RowFile
+from stream.files.rows import event_row, now_ms, product_row
 from stream.importers.amazon import Amazon2014, Amazon2023
 from stream.importers.hm import HM
 from stream.importers.retailrocket import RetailRocket
 from stream.importers.source import Files, Source
 from stream.importers.taobao import Taobao
 from stream.importers.writing import CATALOG, EVENTS, REPORT, Lines, fresh
-from stream.rows import event_row, now_ms, product_row
 
 SOURCES: Final[dict[str, type[Source]]] = {
     "hm": HM,

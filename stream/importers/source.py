@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from stream.declaration import PRODUCT
-from stream.fields import Json, Text
-from stream.files import Shape
+from stream.contracts.declaration import PRODUCT
+from stream.contracts.fields import Json, Text
+from stream.files.row_file import Shape
 
 _LIMITS: Final = {field.name: field.kind.high for field in PRODUCT if isinstance(field.kind, Text)}
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from stream.columns import milliseconds
-from stream.fields import Json
-from stream.files import Shape
+from stream.contracts.fields import Json
+from stream.files.columns import milliseconds
+from stream.files.row_file import Shape
 from stream.importers.source import Files, Source, kind, present, text
 
 _KINDS = {"pv": "click", "buy": "purchase", "cart": "cart", "fav": "fav"}

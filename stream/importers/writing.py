@@ -11,9 +11,9 @@ from typing import Final, Self
 
 import orjson
 
+from models.atomic_folder import exclusive, replacing
 from models.errors import InvalidFile, MissingWeights
-from models.making import exclusive, replacing
-from stream.fields import Json
+from stream.contracts.fields import Json
 
 EVENTS: Final = "events.jsonl.gz"
 CATALOG: Final = "catalog.jsonl.gz"

@@ -12,14 +12,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from models.making import Say
+from models.atomic_folder import Say
 from models.ports import TitleEncoder
-from stream.replay.asking import answered_by
-from stream.replay.contest import Answered, finished
-from stream.replay.driver import Progress
-from stream.replay.live import play
-from stream.replay.prepare import Live, Prepared, Request, prepare
-from stream.replay.result import Result
+from stream.replay.finish import Answered, finished
+from stream.replay.play.baselines import answered_by
+from stream.replay.play.driver import Progress
+from stream.replay.play.live import play
+from stream.replay.questions.prepare import Live, Prepared, Request, prepare
+from stream.replay.result.result import Result
 
 #: Gives each contender, by its name and what is counted, something to show its progress with.
 Bars = Callable[[str, str], Progress]

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import llm_graph
 from models.errors import MissingWeights
-from models.llm import Branch, CausalScorer, log_likelihoods
-from models.llm_backends import is_plain_llama
-from models.llm_tokens import Tokenizer
+from models.llm import llama_graph
+from models.llm.choose import is_plain_llama
+from models.llm.scorer import Branch, CausalScorer, log_likelihoods
+from models.llm.tokens import Tokenizer
 from models.ports import FloatArray
 from tests import tiny_llama
 
@@ -22,10 +22,10 @@ HISTORY = "bought: Straw hat\nclicked: Linen shirt\nnext:"
 
 def onnx(kind: str) -> Callable[[Path], CausalScorer]:
     def opened(folder: Path) -> CausalScorer:
-        from models.llm_onnx import OnnxScorer
+        from models.llm.on_onnx import OnnxScorer
 
         file = folder / f"{kind}.onnx"
-        llm_graph.write(folder, file, kind)
+        llama_graph.write(folder, file, kind)
         return OnnxScorer(f"tiny-{kind}", file, folder / "tokenizer.json", threads=1)
 
     return opened
@@ -34,15 +34,15 @@ def onnx(kind: str) -> Callable[[Path], CausalScorer]:
 def torch(folder: Path) -> CausalScorer:
     from torch import float32
 
-    from models.llm_torch import TorchScorer
+    from models.llm.on_torch import TorchScorer
 
     return TorchScorer(folder, device="cpu", dtype=float32)
 
 
 #: How to open each, and how far a likelihood of about -100 may be from the plain one.
 ADAPTERS: dict[str, tuple[Callable[[Path], CausalScorer], float]] = {
-    "onnx-fp32": (onnx(llm_graph.FP32), 1e-3),
-    "onnx-int8": (onnx(llm_graph.INT8), 2.0),
+    "onnx-fp32": (onnx(llama_graph.FP32), 1e-3),
+    "onnx-int8": (onnx(llama_graph.INT8), 2.0),
     "torch": (torch, 1e-3),
 }
 

@@ -15,13 +15,13 @@ import pytest
 from qdrant_client import QdrantClient
 
 from models.domain import Item
-from models.fake import HashEncoder, MemoryIndex
 from models.ports import FloatArray, Hit, ItemIndex
-from stream.index_client import connect
-from stream.index_port import IndexHome, Owner
-from stream.index_registry import ADAPTERS, adapter_of
-from stream.index_server import ServerIndex
-from stream.replay.remembering import RememberingIndex
+from models.testing import HashEncoder, MemoryIndex
+from stream.index.port import IndexHome, Owner
+from stream.index.registry import ADAPTERS, adapter_of
+from stream.index.server import ServerIndex
+from stream.index.server_client import connect
+from stream.replay.play.memo_index import RememberingIndex
 from stream.settings import Settings
 from tests.qdrant_http import fake_qdrant
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import llm_graph
-from models.breaker import CircuitBreaker
 from models.domain import Item, Kind, Step
-from models.fake import ManualClock, OverlapReranker
-from models.likelihood import LikelihoodReranker
+from models.llm import llama_graph
 from models.ports import Deadline, Read, Reranker, RerankRequest
+from models.rerank.circuit_breaker import CircuitBreaker
+from models.rerank.likelihood import LikelihoodReranker
+from models.testing import ManualClock, OverlapReranker
 from tests import tiny_llama
 from tests.counting_scorer import CountingScorer
 
@@ -42,10 +42,10 @@ def counting(_folder: Path) -> Reranker:
 
 
 def onnx(folder: Path) -> Reranker:
-    from models.llm_onnx import OnnxScorer
+    from models.llm.on_onnx import OnnxScorer
 
     file = folder / "tiny.onnx"
-    llm_graph.write(tiny_llama.write(folder), file, llm_graph.INT8)
+    llama_graph.write(tiny_llama.write(folder), file, llama_graph.INT8)
     scorer = OnnxScorer("tiny", file, folder / "tokenizer.json", threads=1)
     return LikelihoodReranker(scorer, 0.0)
 
@@ -53,7 +53,7 @@ def onnx(folder: Path) -> Reranker:
 def torch(folder: Path) -> Reranker:
     from torch import float32
 
-    from models.llm_torch import TorchScorer
+    from models.llm.on_torch import TorchScorer
 
     # (in bf16 a score moves with its company by more than the suite allows)
     scorer = TorchScorer(tiny_llama.write(folder), device="cpu", dtype=float32)

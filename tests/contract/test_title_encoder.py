@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import weights
-from models.encoder import load_encoder
-from models.fake import HashEncoder
+from models.encoder.cache import CachedEncoder
+from models.encoder.choose import load_encoder
+from models.encoder.probe_titles import titles
 from models.ports import TitleEncoder
-from models.sample_titles import titles
-from models.vectors import CachedEncoder
+from models.testing import HashEncoder
+from models.weights import locate
 
 TITLES = titles(60)
 ODD = ["", " ", "\0", "\ud800", "日本のドレス 👗", "x" * 3000, "word " * 500, "DRESS", "dress"]
@@ -23,9 +23,9 @@ ODD = ["", " ", "\0", "\ud800", "日本のドレス 👗", "x" * 3000, "word " *
 def torch_fp32(folder: Path) -> TitleEncoder:
     import torch
 
-    from models.encoder_torch import TorchEncoder
+    from models.encoder.on_torch import TorchEncoder
 
-    return TorchEncoder("torch-fp32", weights.minilm("", folder, print), torch.float32, 1)
+    return TorchEncoder("torch-fp32", locate.minilm("", folder, print), torch.float32, 1)
 
 
 def cached(encoder: TitleEncoder, folder: Path) -> TitleEncoder:

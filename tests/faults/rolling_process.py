@@ -14,16 +14,16 @@ import signal
 import sys
 from pathlib import Path
 
-from models.fake import HashEncoder, MemoryIndex
-from models.popularity import Popularity
-from models.recommender import Recommender
-from models.zero_shot import ZeroShotSpace
+from models.recommend.popularity import Popularity
+from models.recommend.recommender import Recommender
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import HashEncoder, MemoryIndex
 from stream import settings as weft_settings
-from stream.app import ShopperApp
-from stream.delivery import KafkaDelivery
-from stream.intake import KafkaGapReader
+from stream.kafka.delivery import KafkaDelivery
 from stream.settings import kafka_config
-from stream.shoppers import ShopperProcessor
+from stream.shoppers.app import ShopperApp
+from stream.shoppers.offset_check import KafkaGapReader
+from stream.shoppers.processor import ShopperProcessor
 from tests.faults.worker_process import catalogue
 
 

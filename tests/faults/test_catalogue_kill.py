@@ -11,17 +11,17 @@ from pathlib import Path
 from confluent_kafka import Producer
 
 from models.domain import Item
-from models.fake import HashEncoder
-from models.zero_shot import ZeroShotSpace
-from stream.broker import EmbeddedBroker, ensure_topics
-from stream.catalogue import CatalogueProcessor
-from stream.catalogue_feed import CatalogueFeed
-from stream.contracts import encode_product
-from stream.delivery import KafkaDelivery
-from stream.index_edge import EdgeIndex
-from stream.products import IndexFollower
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import HashEncoder
+from stream.catalogue.feed import CatalogueFeed
+from stream.catalogue.followers import IndexFollower
+from stream.catalogue.processor import CatalogueProcessor
+from stream.contracts.codec import encode_product
+from stream.contracts.topics import TopicNames
+from stream.index.edge import EdgeIndex
+from stream.kafka.broker import EmbeddedBroker, ensure_topics
+from stream.kafka.delivery import KafkaDelivery
 from stream.settings import load
-from stream.topics import TopicNames
 from testbed.waiting import PATIENCE
 
 PRODUCTS = 4_000

@@ -16,8 +16,8 @@ import orjson
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from stream.contracts import decode_recommendation
-from stream.state import STEPS_KEPT, loads
+from stream.contracts.codec import decode_recommendation
+from stream.shoppers.state import STEPS_KEPT, loads
 from testbed.kafka import RealKafka
 from testbed.waiting import PATIENCE
 from tests.faults.worker_process import ITEMS

@@ -8,8 +8,8 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from models.errors import BrokerUnavailable, Fatal
-from stream.changelog import Changelog
-from stream.delivery import KafkaDelivery, Record
+from stream.kafka.changelog import Changelog
+from stream.kafka.delivery import KafkaDelivery, Record
 from testbed.kafka import RealKafka
 
 pytestmark = pytest.mark.kafka

@@ -12,19 +12,19 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from models.domain import Item
 from models.errors import IndexFull, IndexUnavailable, MissingTopic
-from models.fake import HashEncoder, MemoryIndex
 from models.ports import ItemIndex, Stored
-from models.zero_shot import ZeroShotSpace
-from stream.broker import EmbeddedBroker, ensure_topics
-from stream.catalogue import CatalogueProcessor, Tally
-from stream.catalogue_feed import CatalogueFeed
-from stream.contracts import encode_product
-from stream.delivery import KafkaDelivery
-from stream.follower import Follower
-from stream.index_edge import EdgeIndex
-from stream.products import EMBEDDED, GroupFollower, IndexFollower
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import HashEncoder, MemoryIndex
+from stream.catalogue.feed import CatalogueFeed
+from stream.catalogue.follower import Follower
+from stream.catalogue.followers import EMBEDDED, GroupFollower, IndexFollower
+from stream.catalogue.processor import CatalogueProcessor, Tally
+from stream.contracts.codec import encode_product
+from stream.contracts.topics import TopicNames
+from stream.index.edge import EdgeIndex
+from stream.kafka.broker import EmbeddedBroker, ensure_topics
+from stream.kafka.delivery import KafkaDelivery
 from stream.settings import Settings, load
-from stream.topics import TopicNames
 from testbed.waiting import PATIENCE, eventually
 
 NOW = 1_700_000_000_000

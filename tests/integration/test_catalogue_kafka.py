@@ -10,17 +10,17 @@ from confluent_kafka import Producer
 
 from models.domain import Item
 from models.errors import BrokerUnavailable
-from models.fake import HashEncoder
-from models.zero_shot import ZeroShotSpace
-from stream.catalogue import CatalogueProcessor, Tally
-from stream.catalogue_feed import CatalogueFeed
-from stream.contracts import encode_product
-from stream.delivery import KafkaDelivery
-from stream.filling import GroupProgress
-from stream.follower import Follower
-from stream.index_edge import EdgeIndex
-from stream.products import GroupFollower, IndexFollower
-from stream.topics import TopicNames
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import HashEncoder
+from stream.bundles.fill import GroupProgress
+from stream.catalogue.feed import CatalogueFeed
+from stream.catalogue.follower import Follower
+from stream.catalogue.followers import GroupFollower, IndexFollower
+from stream.catalogue.processor import CatalogueProcessor, Tally
+from stream.contracts.codec import encode_product
+from stream.contracts.topics import TopicNames
+from stream.index.edge import EdgeIndex
+from stream.kafka.delivery import KafkaDelivery
 from testbed.kafka import RealKafka
 from testbed.waiting import PATIENCE
 

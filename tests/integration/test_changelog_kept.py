@@ -16,13 +16,13 @@ from confluent_kafka.admin import (
 )
 
 from models.errors import UnsafeChangelog
-from stream.broker import ensure_topics
-from stream.changelog import Changelog
+from stream.contracts.topics import TopicNames
 from stream.doctor import examine
 from stream.findings import Status
+from stream.kafka.broker import ensure_topics
+from stream.kafka.changelog import Changelog
 from stream.settings import Settings
-from stream.states import States
-from stream.topics import TopicNames
+from stream.shoppers.states import States
 from testbed.kafka import RealKafka
 
 pytestmark = pytest.mark.kafka
@@ -93,7 +93,9 @@ def test_what_is_deleted_while_workers_run_is_refused_where_it_was_not_read(
     _, name = started(kafka, "running-", tmp_path)
     changelog = Changelog({"bootstrap.servers": kafka.bootstrap}, name)
     table = States()
-    changelog.restored(table, changelog.read({0, 1}))
+    read = changelog.read({0, 1})
+    table.restored(read.states)
+    changelog.restored(read)
     assert len(table) == 10
     delete_before(kafka, name, 10)
     assert changelog.read({0, 1}).positions == {0: 0, 1: 10}  # the table has them

@@ -10,9 +10,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from stream.broker import EmbeddedBroker
+from stream.kafka.broker import EmbeddedBroker
 from stream.settings import Settings
-from stream.state import loads
+from stream.shoppers.state import loads
 from tests.integration.test_dead_letters import dlq, letters, produce, running, until
 
 HOUR = 3_600.0

@@ -14,10 +14,10 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from models.domain import Item
-from stream import sample
-from stream.broker import EmbeddedBroker
-from stream.bundles import SHIPPED
-from stream.contracts import PublishedList, decode_recommendation, encode_product
+from stream.bundles.library import SHIPPED
+from stream.contracts.codec import PublishedList, decode_recommendation, encode_product
+from stream.demo.sample import catalogue
+from stream.kafka.broker import EmbeddedBroker
 from stream.settings import Settings, load
 from stream.worker import Worker
 from testbed.waiting import PATIENCE, wait_for
@@ -75,7 +75,7 @@ def test_a_cold_product_is_retrievable_and_reranked_by_the_tuned_llm(
 
 
 async def _from_publishing_to_the_list(settings: Settings) -> None:
-    known = [product.item for product in itertools.islice(sample.shop().products, CATALOGUE)]
+    known = [product.item for product in itertools.islice(catalogue.shop().products, CATALOGUE)]
     dresses = [item for item in known if "dress" in item.title.lower()][:3]
     # no trained ID, and words that the catalogue's titles have in another order
     cold = Item("cold-1", f"{dresses[-1].title} (new season)", time.time_ns() // 1_000_000)

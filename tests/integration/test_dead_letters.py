@@ -12,24 +12,24 @@ import pytest
 from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 
-from models.fake import HashEncoder, MemoryIndex
-from models.popularity import Popularity
-from models.query_memory import QueryMemory
-from models.recommender import Recommender
-from models.zero_shot import ZeroShotSpace
-from stream.app import ShopperApp
-from stream.broker import EmbeddedBroker, ensure_topics
-from stream.catalogue import CatalogueProcessor, Product
+from models.recommend.popularity import Popularity
+from models.recommend.query_memory import QueryMemory
+from models.recommend.recommender import Recommender
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import HashEncoder, MemoryIndex
+from stream.catalogue.followers import GroupFollower
+from stream.catalogue.processor import CatalogueProcessor, Product
 from stream.cli import cli
-from stream.contracts import ATTEMPTS
-from stream.dead_letters import Letter, LetterReader
-from stream.delivery import KafkaDelivery
-from stream.fake import MemoryDelivery
-from stream.intake import KafkaGapReader
-from stream.products import GroupFollower
+from stream.contracts.codec import ATTEMPTS
+from stream.contracts.topics import TopicNames
+from stream.dead_letters.read import Letter, LetterReader
+from stream.kafka.broker import EmbeddedBroker, ensure_topics
+from stream.kafka.delivery import KafkaDelivery
+from stream.kafka.testing import MemoryDelivery
 from stream.settings import Settings, kafka_config
-from stream.shoppers import Recommends, ShopperProcessor
-from stream.topics import TopicNames
+from stream.shoppers.app import ShopperApp
+from stream.shoppers.offset_check import KafkaGapReader
+from stream.shoppers.processor import Recommends, ShopperProcessor
 from testbed.kafka import RealKafka
 from testbed.waiting import PATIENCE, wait_for
 

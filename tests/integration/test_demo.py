@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.contracts import decode_recommendation
+from stream.contracts.codec import decode_recommendation
 from tests.terminal import WEFT
 
 DATA = Path(os.environ.get("WEFT_DATA", "../shared/data"))
@@ -49,7 +49,7 @@ def test_the_llm_takes_part_by_the_bundles_own_gate_and_the_new_product_is_found
     assert "reranked by the LLM" in done.stdout
     assert "retrievable" in done.stdout
     assert "place 1 for" in done.stdout
-    assert "python -m stream.sample" in done.stdout
+    assert "python -m stream.demo.sample" in done.stdout
 
 
 def test_ctrl_c_ends_it_in_order_with_a_summary(weights_dir: Path) -> None:

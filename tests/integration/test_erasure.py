@@ -11,17 +11,17 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from models.domain import Item
-from models.fake import HashEncoder, MemoryIndex, OverlapReranker
-from models.popularity import Popularity
-from models.query_memory import QueryMemory
-from models.recommender import Recommender
-from models.vectors import CachedEncoder
-from models.zero_shot import ZeroShotSpace
-from stream.broker import EmbeddedBroker
-from stream.partition import partition_of
+from models.encoder.cache import CachedEncoder
+from models.recommend.popularity import Popularity
+from models.recommend.query_memory import QueryMemory
+from models.recommend.recommender import Recommender
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import HashEncoder, MemoryIndex, OverlapReranker
+from stream.contracts.partitioner import partition_of
+from stream.kafka.broker import EmbeddedBroker
 from stream.settings import Settings
-from stream.shoppers import ShopperProcessor
-from stream.state import loads
+from stream.shoppers.processor import ShopperProcessor
+from stream.shoppers.state import loads
 from tests.integration.test_dead_letters import dlq, letters, produce, running, until
 
 USER = b"shopper-quokka-417"

@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.encoder.cache import CachedEncoder
 from models.errors import IndexFull, InvalidSettings
-from models.fake import HashEncoder
-from models.vectors import CachedEncoder
-from stream.app import ShopperApp
-from stream.broker import EmbeddedBroker
+from models.testing import HashEncoder
 from stream.doctor import examine
 from stream.findings import Status
-from stream.index_edge import EdgeIndex
+from stream.index.edge import EdgeIndex
+from stream.kafka.broker import EmbeddedBroker
 from stream.settings import Settings
+from stream.shoppers.app import ShopperApp
 from stream.worker import Worker
 from tests.integration.test_dead_letters import produce, running, until
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from stream.broker import EmbeddedBroker
+from stream.kafka.broker import EmbeddedBroker
 from stream.settings import Settings
 from stream.worker import Worker
 

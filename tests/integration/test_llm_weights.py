@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import prompt, weights
 from models.domain import Item, Kind, Step
-from models.fusion import NAT
-from models.likelihood import LikelihoodReranker, load_reranker
-from models.llm_backends import load_scorer
+from models.llm.choose import load_scorer
 from models.ports import Deadline, FloatArray, Read, Reranker, RerankRequest
+from models.rerank import prompt
+from models.rerank.fusion import NAT
+from models.rerank.likelihood import LikelihoodReranker, load_reranker
+from models.weights import locate
 
 pytestmark = pytest.mark.long
 
@@ -64,9 +65,9 @@ def reranker() -> LikelihoodReranker:
 def exact() -> LikelihoodReranker:
     """In fp32 on torch, whatever this machine would choose."""
     torch = pytest.importorskip("torch")
-    from models.llm_torch import TorchScorer
+    from models.llm.on_torch import TorchScorer
 
-    scorer = TorchScorer(weights.smollm2("", DATA, print), device="cpu", dtype=torch.float32)
+    scorer = TorchScorer(locate.smollm2("", DATA, print), device="cpu", dtype=torch.float32)
     return LikelihoodReranker(scorer, 0.0)
 
 
@@ -89,7 +90,7 @@ def test_the_score_is_that_of_a_plain_forward_a_candidate(exact: LikelihoodReran
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(
-        weights.smollm2("", DATA, print), dtype=torch.float32
+        locate.smollm2("", DATA, print), dtype=torch.float32
     ).eval()
     tokenize = load_scorer("", DATA, 0, print).tokenize
 
@@ -124,8 +125,8 @@ def test_a_candidates_score_does_not_depend_on_the_others(
 def test_a_worker_without_amx_imports_no_torch_for_the_llm() -> None:
     load_scorer("", DATA, 0, print)  # so that the graph is there
     code = (
-        "import sys, pathlib; from models.likelihood import load_reranker;"
-        "from models.llm_backends import is_quick;"
+        "import sys, pathlib; from models.rerank.likelihood import load_reranker;"
+        "from models.llm.choose import is_quick;"
         f"load_reranker('', pathlib.Path({str(DATA)!r}), 0, print);"
         "bad = {'torch', 'transformers', 'onnx'} & set(sys.modules);"
         "sys.exit(0 if is_quick() or not bad else f'imported {bad}')"

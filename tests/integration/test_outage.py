@@ -8,14 +8,14 @@ from pathlib import Path
 
 import orjson
 
-from models.fake import HashEncoder, MemoryIndex
-from models.popularity import Popularity
-from models.recommender import Recommender
-from models.zero_shot import ZeroShotSpace
-from stream.app import ShopperApp
-from stream.broker import EmbeddedBroker
+from models.recommend.popularity import Popularity
+from models.recommend.recommender import Recommender
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import HashEncoder, MemoryIndex
+from stream.kafka.broker import EmbeddedBroker
 from stream.settings import Settings
-from stream.state import loads
+from stream.shoppers.app import ShopperApp
+from stream.shoppers.state import loads
 from tests.integration.test_dead_letters import produce, running, until
 
 SHOPPERS, EVENTS = 30, 400

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
-from stream.broker import EmbeddedBroker
-from stream.partition import partition_of
+from stream.contracts.partitioner import partition_of
+from stream.kafka.broker import EmbeddedBroker
 
 
 @pytest.mark.parametrize("partitioner", ["murmur2_random", "consistent_random"])

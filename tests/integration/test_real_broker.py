@@ -7,10 +7,10 @@ import pytest
 from confluent_kafka.admin import ConfigResource, ResourceType
 
 from models.errors import MissingTopic, OversizedMessage, UnequalPartitions
-from stream.broker import Layout, ensure_topics, look
-from stream.contracts import dead_letter_headers
-from stream.delivery import KafkaDelivery, Record
-from stream.publish import require_topics
+from stream.contracts.codec import dead_letter_headers
+from stream.files.publish import require_topics
+from stream.kafka.broker import Layout, ensure_topics, look
+from stream.kafka.delivery import KafkaDelivery, Record
 from stream.settings import Settings, kafka_config
 from testbed.kafka import RealKafka
 

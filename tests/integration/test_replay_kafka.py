@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.encoder import load_encoder
-from models.vectors import CachedEncoder
-from stream.broker import EmbeddedBroker
-from stream.replay.answers import Answers
-from stream.replay.driver import Driver
-from stream.replay.live import plan_of, play, settings_of
-from stream.replay.prepare import Live, Prepared, Request, prepare
+from models.encoder.cache import CachedEncoder
+from models.encoder.choose import load_encoder
+from stream.kafka.broker import EmbeddedBroker
+from stream.replay.play.driver import Driver
+from stream.replay.play.live import plan_of, play, settings_of
+from stream.replay.questions.answers import Answers
+from stream.replay.questions.prepare import Live, Prepared, Request, prepare
 from stream.settings import Settings, load
 from tests.replay_kafka import ThroughKafka
 from tests.replay_shop import DAY, START

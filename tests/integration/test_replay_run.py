@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from models.bundle import open_bundle
+from models.bundle.files import open_bundle
 from stream.cli import cli
-from stream.replay import result
-from stream.sample import DAY_MS, START_MS
-from stream.sample_files import main
+from stream.demo.sample.catalogue import DAY_MS, START_MS
+from stream.demo.sample.files import main
+from stream.replay.result import result
 from tests import tiny_llama
 from tests.replay_shop import DAY, START
 

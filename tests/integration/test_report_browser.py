@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stream.replay import result
-from stream.replay.compare import compare
-from stream.replay.report import report
-from stream.replay.result import Result
+from stream.replay.report.compare import compare
+from stream.replay.report.report import report
+from stream.replay.result import result
+from stream.replay.result.result import Result
 from tests.browser import CONTRASTS, Browser, chromium, why_missing
 from tests.replay_result import ID_ONLY, bare, harmful, rich
 

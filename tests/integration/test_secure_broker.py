@@ -13,11 +13,11 @@ import pytest
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from models.errors import BrokerUnavailable
-from stream.broker import ensure_topics, look
-from stream.delivery import Record
-from stream.faust_settings import _credentials
-from stream.publish import Entry, Publisher
+from stream.files.publish import Entry, Publisher
+from stream.kafka.broker import ensure_topics, look
+from stream.kafka.delivery import Record
 from stream.settings import Settings
+from stream.shoppers.faust_settings import _credentials
 from testbed.kafka import free_ports, real_kafka, why_missing
 from testbed.waiting import PATIENCE
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import orjson
 
 from models.domain import Item
-from models.fake import HashEncoder
-from models.popularity import Popularity
-from models.recommender import Recommender
-from models.zero_shot import ZeroShotSpace
-from stream.broker import EmbeddedBroker
-from stream.index_client import connect
-from stream.index_port import Owner
-from stream.index_server import ServerIndex
+from models.recommend.popularity import Popularity
+from models.recommend.recommender import Recommender
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import HashEncoder
+from stream.index.port import Owner
+from stream.index.server import ServerIndex
+from stream.index.server_client import connect
+from stream.kafka.broker import EmbeddedBroker
 from stream.settings import Settings
-from stream.state import loads
+from stream.shoppers.state import loads
 from tests.integration.test_dead_letters import letters, produce, running, until
 from tests.qdrant_http import FakeQdrant, fake_qdrant
 

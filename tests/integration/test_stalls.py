@@ -14,11 +14,11 @@ from aiokafka.consumer.fetcher import FetchResult
 from confluent_kafka import Producer
 from faust.types import TP
 
-from stream.app import ShopperApp
-from stream.broker import EmbeddedBroker
-from stream.intake import Gap, KafkaGapReader, Partition
+from stream.kafka.broker import EmbeddedBroker
 from stream.settings import Settings
-from stream.transport import MendedConsumer
+from stream.shoppers.app import ShopperApp
+from stream.shoppers.faust_mended import MendedConsumer
+from stream.shoppers.offset_check import Gap, KafkaGapReader, Partition
 from testbed.kafka import RealKafka
 from tests.integration.test_dead_letters import produce, running_app, until
 

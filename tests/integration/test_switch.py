@@ -17,18 +17,18 @@ import numpy as np
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from models.bundle.manifest import Manifest
 from models.domain import History, Item, Kind, Step
-from models.manifest import Manifest
 from models.ports import Deadline, FloatArray, Hit
 from stream import settings as weft_settings
-from stream.broker import EmbeddedBroker, Layout
-from stream.contracts import PublishedList, decode_recommendation, encode_product
-from stream.control import Wish
-from stream.delivery import KafkaDelivery
-from stream.index_edge import EdgeIndex
-from stream.index_server import ServerIndex
+from stream.bundles.control_topic import Wish
+from stream.bundles.request import Answers, Asking, checked
+from stream.contracts.codec import PublishedList, decode_recommendation, encode_product
+from stream.index.edge import EdgeIndex
+from stream.index.server import ServerIndex
+from stream.kafka.broker import EmbeddedBroker, Layout
+from stream.kafka.delivery import KafkaDelivery
 from stream.settings import Settings
-from stream.use import Answers, Asking, checked
 from stream.worker import Worker
 from testbed.waiting import PATIENCE, eventually, wait_for
 from tests import tiny_bundle

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from models.bundle import open_bundle
+from models.bundle.files import open_bundle
 from tests import tiny_llama
 from tests.terminal import WEFT
 from tests.training_log import START, events, items

@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.bundle import open_bundle
+from models.bundle.files import open_bundle
 from models.domain import History, Kind, Step
+from models.encoder.cache import CachedEncoder
 from models.errors import InvalidSettings
-from models.fake import HashEncoder, ManualClock
-from models.popularity import Popularity
+from models.llm.tuned import UNTUNED
 from models.ports import Deadline
-from models.reader_backends import UNTUNED
+from models.recommend.popularity import Popularity
+from models.testing import HashEncoder, ManualClock
+from models.training.data.progress import Progress, Silent
 from models.training.presets import PRESETS
-from models.training.progress import Progress, Silent
 from models.training.run import Request, Sources, train
-from models.vectors import CachedEncoder
 from stream.assemble import load_serving
 from stream.serving import Serving
 from stream.settings import Settings

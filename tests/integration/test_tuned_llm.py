@@ -10,21 +10,22 @@ import numpy as np
 import pytest
 import torch
 
-from models import prompt, weights
 from models.domain import Item, Kind, Step
 from models.errors import BundleInvalid
-from models.fake import ManualClock
-from models.likelihood import load_reranker
-from models.llm import Branch, log_likelihoods
-from models.llm_backends import SOFT, is_plain_llama
-from models.llm_tokens import Tokenizer
-from models.llm_torch import TorchScorer
+from models.llm import body, peft_methods
+from models.llm.choose import is_plain_llama
+from models.llm.merge_adapter import merge
+from models.llm.on_torch import TorchScorer
+from models.llm.peft_methods import Tuning
+from models.llm.scorer import SOFT, Branch, log_likelihoods
+from models.llm.tokens import Tokenizer
+from models.llm.tuned import LlmFacts, load_tuned
 from models.ports import Deadline, FloatArray, Read, RerankRequest
-from models.reader_backends import LlmFacts, load_tuned
-from models.reader_merge import merge
-from models.training import llm_body, peft_methods
-from models.training.likelihood import TrainedLikelihood, title_loss
-from models.training.peft_methods import Tuning
+from models.rerank import prompt
+from models.rerank.likelihood import load_reranker
+from models.testing import ManualClock
+from models.training.llm.likelihood import TrainedLikelihood, title_loss
+from models.weights import locate
 from tests import tiny_llama
 
 METHODS = ("lora", "dora", "rslora", "ia3", "prompt", "prefix", "bitfit", "full")
@@ -49,15 +50,15 @@ def saved(tmp_path: Path) -> Saved:
     def tuned(llm: Path, method: str) -> tuple[Path, LlmFacts, FloatArray]:
         torch.manual_seed(1)
         tuning = Tuning(method, rank=4, virtual=5)
-        base = llm_body.body(llm, torch.device("cpu"), dtype=torch.float32)
-        rows = llm_body.output_rows(base, llm)
+        base = body.body(llm, torch.device("cpu"), dtype=torch.float32)
+        rows = body.output_rows(base, llm)
         model = peft_methods.apply(base, tuning)
         with torch.no_grad():
             for parameter in peft_methods.trainable(model):
                 parameter.add_(torch.randn_like(parameter), alpha=0.1)
         trained = TrainedLikelihood(model.eval(), rows, tuning)
         trained.save(tmp_path / "adapter", torch.float32)
-        facts = LlmFacts(llm.name, weights.fingerprint(llm), "", method)
+        facts = LlmFacts(llm.name, locate.fingerprint(llm), "", method)
         return tmp_path / "adapter", facts, likelihoods(trained, Tokenizer(llm / "tokenizer.json"))
 
     return tuned

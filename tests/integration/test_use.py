@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from stream.broker import EmbeddedBroker
-from stream.control import Report, State, Wish, report_record
-from stream.delivery import Record
+from stream.bundles.control_topic import Report, State, Wish, report_record
+from stream.bundles.request import Answers, Asking
+from stream.contracts.topics import TopicNames
+from stream.kafka.broker import EmbeddedBroker
+from stream.kafka.delivery import Record
 from stream.settings import Settings
-from stream.topics import TopicNames
-from stream.use import Answers, Asking
 
 TOPIC = TopicNames().control
 WISH = Wish("ab12", "beauty", "/nowhere")

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from models.errors import IndexFull
-from stream.control import ControlReader, Report, State, report_record
-from stream.delivery import KafkaDelivery
+from stream.bundles.control_topic import ControlReader, Report, State, report_record
+from stream.contracts.topics import TopicNames
+from stream.kafka.delivery import KafkaDelivery
 from stream.settings import kafka_config
-from stream.topics import TopicNames
 from stream.worker import Worker, _serve
 from tests.integration.test_switch import Load, Shop, WithoutShoppers, running, shop
 from tests.qdrant_http import fake_qdrant

@@ -17,16 +17,16 @@ from faust.types import TP
 from intervaltree import IntervalTree
 
 from models.errors import UnreadableState
-from models.fake import HashEncoder, MemoryIndex
-from models.popularity import Popularity
-from models.recommender import Recommender
-from models.zero_shot import ZeroShotSpace
+from models.recommend.popularity import Popularity
+from models.recommend.recommender import Recommender
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import HashEncoder, MemoryIndex
 from stream import settings as weft_settings
-from stream.app import ShopperApp
-from stream.fake import MemoryDelivery
-from stream.intake import Gap, Partition
-from stream.shoppers import ShopperProcessor
-from stream.transport import MendedConsumer, mend_offset_fetch
+from stream.kafka.testing import MemoryDelivery
+from stream.shoppers.app import ShopperApp
+from stream.shoppers.faust_mended import MendedConsumer, mend_offset_fetch
+from stream.shoppers.offset_check import Gap, Partition
+from stream.shoppers.processor import ShopperProcessor
 
 CLICKS = TP("clicks", 0)
 

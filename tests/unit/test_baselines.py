@@ -16,10 +16,10 @@ from models.baselines.popular import LastItems, MostPopular, RecentlyPopular
 from models.baselines.titles import TitleBM25, TitleSimilarity
 from models.domain import Item, Kind
 from models.ports import FloatArray
-from models.training.log import Logged, TrainingLog
-from models.training.log_writing import prepare
-from models.training.questions import Questions, last_events
-from models.training.questions import ranks as vector_ranks
+from models.training.data.log import Logged, TrainingLog
+from models.training.data.splits import Questions, last_events
+from models.training.data.splits import ranks as vector_ranks
+from models.training.data.write_log import prepare
 from tests.training_log import DAY, encode, small_log
 
 torch.set_num_threads(1)

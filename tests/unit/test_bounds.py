@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from stream.bounds import bounds_of
+from stream.kafka.watermarks import bounds_of
 
 PLACE = TopicPartition("weft-bundle", 0)
 

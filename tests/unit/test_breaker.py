@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from models.breaker import CircuitBreaker
 from models.domain import Item, Kind, Step
-from models.fake import ManualClock, OverlapReranker
 from models.ports import Deadline, FloatArray, Read, RerankRequest
+from models.rerank.circuit_breaker import CircuitBreaker
+from models.testing import ManualClock, OverlapReranker
 
 HAT = Item("hat", "linen hat", 0)
 REQUEST = RerankRequest((Read(Step(Kind.CLICK, 0, "hat"), HAT),), (HAT,))

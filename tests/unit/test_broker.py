@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from models.errors import BrokerUnavailable, InvalidSettings, MissingTopic, UnequalPartitions
-from stream.broker import EmbeddedBroker, Layout, check_topics, ensure_topics, look
+from stream.contracts.topics import ALL_TOPICS, TopicNames
+from stream.kafka.broker import EmbeddedBroker, Layout, check_topics, ensure_topics, look
 from stream.settings import Settings
-from stream.topics import ALL_TOPICS, TopicNames
 
 NAMES = TopicNames("shop-", "g")
 ALIKE = dict.fromkeys([*map(NAMES.of, ALL_TOPICS), NAMES.changelog, NAMES.control], 6)

@@ -16,12 +16,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models import bundle as bundles
-from models.bundle import EncoderFacts, open_bundle, read_manifest
+from models.bundle import files as bundles
+from models.bundle.files import EncoderFacts, open_bundle, read_manifest
 from models.errors import BundleInvalid
-from models.fake import HashEncoder
-from models.reader_backends import LlmFacts
-from models.trained import TrainedSpace
+from models.llm.tuned import LlmFacts
+from models.space.trained import TrainedSpace
+from models.testing import HashEncoder
 from tests import tiny_bundle
 
 ENCODER = HashEncoder(24)

@@ -10,13 +10,13 @@ import pytest
 
 from models.domain import Item
 from models.errors import BrokerUnavailable, IndexUnavailable
-from models.fake import HashEncoder, MemoryIndex
 from models.ports import FloatArray
-from models.zero_shot import ZeroShotSpace
-from stream.catalogue import CatalogueProcessor, Product, Tally
-from stream.contracts import encode_product
-from stream.delivery import Record
-from stream.topics import TopicNames
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import HashEncoder, MemoryIndex
+from stream.catalogue.processor import CatalogueProcessor, Product, Tally
+from stream.contracts.codec import encode_product
+from stream.contracts.topics import TopicNames
+from stream.kafka.delivery import Record
 
 NOW = 1_700_000_000_000
 DRESS = Item("d1", "black linen dress", NOW)

@@ -10,8 +10,8 @@ from confluent_kafka import Consumer, TopicPartition
 from pyarrow import parquet
 
 from models.errors import InvalidFile, InvalidSettings
-from stream.broker import EmbeddedBroker
 from stream.cli import cli
+from stream.kafka.broker import EmbeddedBroker
 
 
 def on_topic(broker: EmbeddedBroker, topic: str) -> list[tuple[bytes | None, bytes | None]]:

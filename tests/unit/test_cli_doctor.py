@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from stream.broker import EmbeddedBroker, ensure_topics
 from stream.cli import cli
 from stream.doctor import examine
 from stream.findings import Finding, Status
-from stream.index_port import IndexHome
-from stream.index_registry import ADAPTERS, adapter_of
+from stream.index.port import IndexHome
+from stream.index.registry import ADAPTERS, adapter_of
+from stream.kafka.broker import EmbeddedBroker, ensure_topics
 from stream.settings import Settings
 from testbed.waiting import PATIENCE
 from tests.qdrant_http import fake_qdrant

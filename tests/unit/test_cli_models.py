@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from models.encoder import load_encoder
-from models.fake import HashEncoder
-from models.manifest import Manifest
-from stream.broker import EmbeddedBroker
+from models.bundle.manifest import Manifest
+from models.encoder.choose import load_encoder
+from models.testing import HashEncoder
 from stream.cli import cli
+from stream.kafka.broker import EmbeddedBroker
 from tests import tiny_bundle
 
 

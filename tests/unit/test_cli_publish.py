@@ -10,9 +10,9 @@ from click.testing import CliRunner, Result
 from confluent_kafka import Consumer, TopicPartition
 
 from models.errors import InvalidFile
-from stream.broker import EmbeddedBroker
 from stream.cli import cli
-from stream.topics import TopicNames
+from stream.contracts.topics import TopicNames
+from stream.kafka.broker import EmbeddedBroker
 from tests.terminal import on_a_terminal
 
 NOW = 1_700_000_000_000

@@ -13,10 +13,10 @@ from confluent_kafka import Producer
 
 from models.domain import Recommendation, RecommendedItem
 from models.errors import MissingTopic
-from stream.broker import EmbeddedBroker
 from stream.cli import cli
-from stream.contracts import AsOf, decode_recommendation, encode_recommendation
-from stream.lists import Newest, Seen
+from stream.contracts.codec import AsOf, decode_recommendation, encode_recommendation
+from stream.kafka.broker import EmbeddedBroker
+from stream.kafka.list_reader import Newest, Seen
 from tests.terminal import WEFT, on_a_terminal
 
 NOW = 1_700_000_000_000

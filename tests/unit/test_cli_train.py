@@ -7,7 +7,7 @@ from typing import Any
 import click
 import pytest
 
-from models.reader_backends import UNTUNED
+from models.llm.tuned import UNTUNED
 from stream.cli.train import _method, _preset
 
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from models.errors import InvalidFile, InvalidSettings
-from stream.columns import EVENTS, PRODUCTS, UNITS, Columns, milliseconds
-from stream.fields import Json
-from stream.files import RowFile
-from stream.publish import Entry, event_entries, product_entries
-from stream.topics import TopicNames
-from stream.training_rows import sources
+from stream.contracts.fields import Json
+from stream.contracts.topics import TopicNames
+from stream.files.columns import EVENTS, PRODUCTS, UNITS, Columns, milliseconds
+from stream.files.publish import Entry, event_entries, product_entries
+from stream.files.row_file import RowFile
+from stream.files.training_rows import sources
 
 HM = "type==purchase,user_id=customer_id,item_id=article_id,ts=t_dat:date"
 DAY = 1_600_732_800_000  # 2020-09-22

@@ -9,7 +9,7 @@ import pytest
 
 from models.domain import Item, Kind, Recommendation, RecommendedItem
 from models.errors import InvalidField, MalformedMessage, OversizedMessage
-from stream.contracts import (
+from stream.contracts.codec import (
     AsOf,
     ShopperEvent,
     Tombstone,
@@ -23,7 +23,7 @@ from stream.contracts import (
     encode_recommendation,
     encode_row,
 )
-from stream.topics import SHOPPER_TOPICS
+from stream.contracts.topics import SHOPPER_TOPICS
 
 NOW = 1_700_000_000_000
 DAY = 86_400_000

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.errors import BadMessage
-from stream.contracts import decode_product, decode_recommendation, decode_shopper
+from stream.contracts.codec import decode_product, decode_recommendation, decode_shopper
 
 NOW = 1_700_000_000_000
 PRODUCT = {"item_id": "i1", "title": "Linen midi dress", "ts": NOW}

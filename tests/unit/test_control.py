@@ -10,8 +10,7 @@ import pytest
 from confluent_kafka import Producer
 
 from models.errors import BrokerUnavailable
-from stream.broker import EmbeddedBroker
-from stream.control import (
+from stream.bundles.control_topic import (
     GONE_AFTER,
     ControlReader,
     Report,
@@ -22,7 +21,8 @@ from stream.control import (
     wish_record,
     worker_name,
 )
-from stream.delivery import Record
+from stream.kafka.broker import EmbeddedBroker
+from stream.kafka.delivery import Record
 
 TOPIC = "weft-bundle"
 REPORT = Report("w1", "ab12", "beauty@ab12", State.EMBEDDING, "", 0, 7, "")

@@ -10,12 +10,12 @@ from click.testing import CliRunner, Result
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from models.errors import BrokerUnavailable, InvalidField, WrongPartition
-from stream.broker import EmbeddedBroker
 from stream.cli import cli
-from stream.contracts import attempts_in, dead_letter_headers
-from stream.dead_letters import Letter, Replayed, escaped, replay
-from stream.fake import MemoryDelivery
-from stream.topics import TopicNames
+from stream.contracts.codec import attempts_in, dead_letter_headers
+from stream.contracts.topics import TopicNames
+from stream.dead_letters.read import Letter, Replayed, escaped, replay
+from stream.kafka.broker import EmbeddedBroker
+from stream.kafka.testing import MemoryDelivery
 from tests.terminal import on_a_terminal
 
 NAMES = TopicNames("shop-")

@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from models.domain import Item, Kind, Recommendation, RecommendedItem
-from stream.contracts import ShopperEvent
-from stream.demo_view import DemoView, Summary, clean, shopper_name
+from stream.contracts.codec import ShopperEvent
+from stream.demo.view import DemoView, Summary, shopper_name
+from stream.safe_text import clean
 
 DRESS = Item("W1", "Linen midi dress, sand", ts=0, price=69.95, currency="EUR")
 LONG = Item("W2", "Sequinned " * 30 + "dress", ts=0)

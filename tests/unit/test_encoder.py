@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import encoder, weights
-from models.encoder import Measured, choose, cosines, load_encoder
-from models.encoder_text import MAX_TOKENS, Padded, Tokens, batches, pooling
+from models.encoder import choose as encoder
+from models.encoder.batching import MAX_TOKENS, Padded, Tokens, batches, pooling
+from models.encoder.choose import Measured, choose, cosines, load_encoder
+from models.encoder.probe_titles import titles
 from models.errors import InvalidSettings, MissingWeights
-from models.fake import HashEncoder, ManualClock
 from models.ports import FloatArray, TitleEncoder
-from models.sample_titles import titles
+from models.testing import HashEncoder, ManualClock
+from models.weights import locate
 
 TITLES = titles(120)
 
@@ -52,7 +53,7 @@ def by_transformers(folder: Path, texts: Sequence[str]) -> FloatArray:
 
 
 def test_fp32_is_the_published_model(fp32: TitleEncoder, tmp_path: Path) -> None:
-    exact = by_transformers(weights.minilm("", tmp_path, print), TITLES[:40])
+    exact = by_transformers(locate.minilm("", tmp_path, print), TITLES[:40])
     assert np.abs(fp32.encode(TITLES[:40]) - exact).max() < 1e-5
 
 
@@ -71,8 +72,8 @@ def test_a_vector_does_not_depend_on_its_batch(kind: str, request: pytest.Fixtur
 
 
 def test_names_tell_model_number_type_and_weights(int8: TitleEncoder, fp32: TitleEncoder) -> None:
-    assert int8.name == f"all-MiniLM-L6-v2-int8-{weights.MINILM.sha256[:8]}"
-    assert fp32.name == f"all-MiniLM-L6-v2-fp32-{weights.MINILM.sha256[:8]}"
+    assert int8.name == f"all-MiniLM-L6-v2-int8-{locate.MINILM.sha256[:8]}"
+    assert fp32.name == f"all-MiniLM-L6-v2-fp32-{locate.MINILM.sha256[:8]}"
 
 
 def test_a_long_text_is_read_to_its_64th_token(int8: TitleEncoder) -> None:
@@ -84,7 +85,7 @@ def test_a_long_text_is_read_to_its_64th_token(int8: TitleEncoder) -> None:
 def test_a_restart_measures_nothing_and_imports_no_torch(weights_dir: Path) -> None:
     first = load_encoder("", weights_dir, 1, print)
     script = (
-        "import sys; from pathlib import Path; from models.encoder import load_encoder\n"
+        "import sys; from pathlib import Path; from models.encoder.choose import load_encoder\n"
         "said = []\n"
         "encoder = load_encoder('', Path(sys.argv[1]), 1, said.append)\n"
         "assert said == [], said\n"
@@ -175,7 +176,7 @@ def test_padding_stands_at_the_right_and_is_masked() -> None:
 
 
 def test_odd_texts_have_tokens(tmp_path: Path) -> None:
-    tokens = Tokens(weights.minilm("", tmp_path, print))
+    tokens = Tokens(locate.minilm("", tmp_path, print))
     lengths = [len(ids) for ids in tokens(["", " ", "\ud800 lone", "\0", "x" * 5000, "日本 👗"])]
     assert min(lengths) >= 2
     assert max(lengths) <= MAX_TOKENS
@@ -184,7 +185,7 @@ def test_odd_texts_have_tokens(tmp_path: Path) -> None:
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
     """The encoder's folder, to be changed."""
-    return Path(shutil.copytree(weights.minilm("", tmp_path, print), tmp_path / "copied"))
+    return Path(shutil.copytree(locate.minilm("", tmp_path, print), tmp_path / "copied"))
 
 
 def pool_by(folder: Path, mode: str) -> None:
@@ -194,7 +195,7 @@ def pool_by(folder: Path, mode: str) -> None:
 def test_a_model_that_pools_by_its_first_token_is_run_so(copied: Path, tmp_path: Path) -> None:
     import torch
 
-    from models.encoder_torch import TorchEncoder
+    from models.encoder.on_torch import TorchEncoder
 
     pool_by(copied, "cls_token")
     exact = TorchEncoder("torch", copied, torch.float32, 1).encode(TITLES[:20])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.evaluation import (
+from models.evaluation.intervals import (
     bootstrap,
     bootstrap_sums,
     hit_rate,

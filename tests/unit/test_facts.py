@@ -6,15 +6,13 @@ import pytest
 
 from models.domain import KIND_NUMBERS, Item, Kind, Step
 from models.ports import Read, Stored
-from models.prompt import history_prefix
-from models.reasons import grounded
-from models.retrieval import Signals
-from stream.contracts import ShopperEvent, decode_shopper, encode_event
-from stream.declaration import CONTRACTS
-from stream.schema import asyncapi
-from stream.settings import Settings
-from stream.state import ShopperState, loads
-from stream.topics import (
+from models.recommend.reasons import grounded
+from models.rerank.prompt import history_prefix
+from models.space.recency import Signals
+from stream.contracts.codec import ShopperEvent, decode_shopper, encode_event
+from stream.contracts.declaration import CONTRACTS
+from stream.contracts.schema import asyncapi
+from stream.contracts.topics import (
     ALL_TOPICS,
     RANKS,
     SHOPPER_TOPICS,
@@ -24,6 +22,8 @@ from stream.topics import (
     TOPICS,
     topic_of,
 )
+from stream.settings import Settings
+from stream.shoppers.state import ShopperState, loads
 
 NOW = 1_700_000_000_000
 

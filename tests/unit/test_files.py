@@ -13,9 +13,9 @@ import pytest
 from pyarrow import parquet
 
 from models.errors import InvalidFile
-from stream.declaration import CONTRACTS
-from stream.fields import Json
-from stream.files import RowFile, typed
+from stream.contracts.declaration import CONTRACTS
+from stream.contracts.fields import Json
+from stream.files.row_file import RowFile, typed
 
 
 def rows(path: Path, data: bytes, strict: bool = False) -> tuple[list[Json], RowFile]:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.fusion import GATE_WEIGHT, NAT, blend
 from models.ports import FloatArray
+from models.rerank.fusion import GATE_WEIGHT, NAT, blend
 
 
 def scores(*values: float) -> FloatArray:

@@ -16,16 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from models import llm_graph, prompt
 from models.domain import Item, Kind, Recommendation, RecommendedItem, Step
-from models.fake import ManualClock
-from models.likelihood import LikelihoodReranker
-from models.llm_tokens import Tokenizer
+from models.llm import llama_graph
+from models.llm.tokens import Tokenizer
 from models.ports import Deadline, FloatArray, Read, Reranker, RerankRequest
-from stream.broker import EmbeddedBroker
+from models.rerank import prompt
+from models.rerank.likelihood import LikelihoodReranker
+from models.testing import ManualClock
 from stream.cli import cli
-from stream.contracts import AsOf, decode_product, encode_product, encode_recommendation
-from stream.demo_view import DemoView, clean
+from stream.contracts.codec import AsOf, decode_product, encode_product, encode_recommendation
+from stream.demo.view import DemoView
+from stream.kafka.broker import EmbeddedBroker
+from stream.safe_text import clean
 from tests import tiny_llama
 
 NOW = 1_700_000_000_000
@@ -50,10 +52,10 @@ PLAIN = ("linen hat", "wool socks", "silk scarf")
 
 
 def likelihood(folder: Path, kind: str) -> Reranker:
-    from models.llm_onnx import OnnxScorer
+    from models.llm.on_onnx import OnnxScorer
 
     file = folder / f"likelihood-{kind}.onnx"
-    llm_graph.write(folder, file, kind)
+    llama_graph.write(folder, file, kind)
     scorer = OnnxScorer("tiny", file, folder / "tokenizer.json", threads=1)
     return LikelihoodReranker(scorer, 0.0)
 
@@ -103,7 +105,7 @@ def moved(reranker: Reranker, title: str) -> float:
 
 
 @pytest.mark.parametrize("title", HOSTILE.values(), ids=HOSTILE.keys())
-@pytest.mark.parametrize("number", [llm_graph.FP32, llm_graph.INT8])
+@pytest.mark.parametrize("number", [llama_graph.FP32, llama_graph.INT8])
 def test_no_title_moves_another_items_score(opened: Opened, number: str, title: str) -> None:
     assert moved(opened(number), title) <= TOLERANCE
 

@@ -9,11 +9,11 @@ import pytest
 from pyarrow import parquet
 
 from models.errors import InvalidFile
-from stream.fields import Json
-from stream.files import RowFile
+from stream.contracts.fields import Json
+from stream.contracts.topics import TopicNames
+from stream.files.publish import event_entries, product_entries
+from stream.files.row_file import RowFile
 from stream.importers.run import SOURCES, Imported, chosen, import_log
-from stream.publish import event_entries, product_entries
-from stream.topics import TopicNames
 from testbed.published_logs import DAY, HM_SALES, WRITERS, hm, lines
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from stream.intake import OffsetWatch, Verdict
+from stream.shoppers.offset_check import OffsetWatch, Verdict
 
 P = ("clicks", 0)
 

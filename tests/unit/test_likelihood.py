@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models import prompt
 from models.domain import Item, Kind, Step
 from models.errors import RerankerFailed
-from models.fake import ManualClock
-from models.fusion import NAT
-from models.likelihood import LikelihoodReranker
 from models.ports import Deadline, FloatArray, Read, RerankRequest
+from models.rerank import prompt
+from models.rerank.fusion import NAT
+from models.rerank.likelihood import LikelihoodReranker
+from models.testing import ManualClock
 from tests.counting_scorer import VOCABULARY, CountingScorer
 
 

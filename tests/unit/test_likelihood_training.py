@@ -9,28 +9,28 @@ import numpy as np
 import pytest
 import torch
 
-from models import prompt
 from models.domain import Item, Kind, Step
 from models.errors import InvalidFile, InvalidSettings
-from models.fake import ManualClock
-from models.likelihood import load_reranker
-from models.llm_tokens import Tokenizer
-from models.llm_torch import TorchScorer
+from models.llm.on_torch import TorchScorer
+from models.llm.tokens import Tokenizer
+from models.llm.tuned import LlmFacts
 from models.ports import Deadline, FloatArray, Read, Reranker, RerankRequest
-from models.reader_backends import LlmFacts
-from models.training.checkpoint import kept
-from models.training.likelihood import (
+from models.rerank import prompt
+from models.rerank.likelihood import load_reranker
+from models.testing import ManualClock
+from models.training.data.checkpoint import kept
+from models.training.data.log import Logged, TrainingLog
+from models.training.data.write_log import prepare
+from models.training.llm.likelihood import (
     TitlePrompts,
     TrainedLikelihood,
     title_loss,
     train_likelihood,
     untrained,
 )
-from models.training.llm_run import LlmConfig
-from models.training.log import Logged, TrainingLog
-from models.training.log_writing import prepare
-from models.training.reader_windows import Histories
-from models.weights import fingerprint
+from models.training.llm.run import LlmConfig
+from models.training.llm.windows import Histories
+from models.weights.locate import fingerprint
 from tests import circling_log, tiny_llama
 from tests.told_progress import Told
 
@@ -179,7 +179,7 @@ def test_each_event_is_foretold_once_at_most(llm: Path, tmp_path: Path) -> None:
 
 
 def test_the_loss_is_of_titles_alone_and_as_served(llm: Path, tmp_path: Path) -> None:
-    from models.llm import Branch, log_likelihoods
+    from models.llm.scorer import Branch, log_likelihoods
 
     log = circling_log.write(tmp_path / "log")
     trained = untrained(llm, CONFIG)

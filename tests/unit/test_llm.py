@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.llm import MOST_TOKENS, Branch, log_likelihoods, pack
+from models.llm.scorer import MOST_TOKENS, Branch, log_likelihoods, pack
 from tests.counting_scorer import VOCABULARY, CountingScorer
 
 

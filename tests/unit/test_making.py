@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from models import making
+from models import atomic_folder
 from models.errors import MissingWeights
 from testbed.waiting import eventually
 
@@ -53,9 +53,9 @@ def slow(folder: Path, notes: Path, seconds: float) -> subprocess.Popen[bytes]:
 
 def test_a_folder_is_made_once(tmp_path: Path) -> None:
     folder = tmp_path / "made"
-    assert making.once(folder, OF, writing("x"), print) == folder
-    making.once(folder, OF, refusing, print)
-    made = making.look(folder)
+    assert atomic_folder.once(folder, OF, writing("x"), print) == folder
+    atomic_folder.once(folder, OF, refusing, print)
+    made = atomic_folder.look(folder)
     assert made is not None
     assert made.undamaged
     assert set(made.sha256) == {"part", "inner/part"}
@@ -63,43 +63,43 @@ def test_a_folder_is_made_once(tmp_path: Path) -> None:
 
 def test_a_folder_made_of_something_else_is_made_anew(tmp_path: Path) -> None:
     folder = tmp_path / "made"
-    making.once(folder, {**OF, "format": "0"}, writing("old"), print)
-    making.once(folder, OF, writing("new"), print)
+    atomic_folder.once(folder, {**OF, "format": "0"}, writing("old"), print)
+    atomic_folder.once(folder, OF, writing("new"), print)
     assert (folder / "part").read_text() == "new"
 
 
 @pytest.mark.parametrize("damage", ["short", "gone", "no manifest", "odd manifest"])
 def test_a_folder_that_is_not_whole_is_made_anew(tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "made"
-    making.once(folder, OF, writing("good"), print)
+    atomic_folder.once(folder, OF, writing("good"), print)
     if damage == "short":
         (folder / "part").write_text("go")
     elif damage == "gone":
         (folder / "inner" / "part").unlink()
     elif damage == "no manifest":
-        (folder / making.MANIFEST).unlink()
+        (folder / atomic_folder.MANIFEST).unlink()
     else:
-        (folder / making.MANIFEST).write_text('{"files": []}')
-    making.once(folder, OF, writing("good"), print)
-    made = making.look(folder)
+        (folder / atomic_folder.MANIFEST).write_text('{"files": []}')
+    atomic_folder.once(folder, OF, writing("good"), print)
+    made = atomic_folder.look(folder)
     assert made is not None
     assert made.undamaged
 
 
 def test_a_flipped_bit_is_found_by_the_thorough_check(tmp_path: Path) -> None:
     folder = tmp_path / "made"
-    making.once(folder, OF, writing("good"), print)
+    atomic_folder.once(folder, OF, writing("good"), print)
     (folder / "part").write_text("goof")
-    making.once(folder, OF, refusing, print)
-    making.once(folder, OF, writing("good"), print, thorough=True)
+    atomic_folder.once(folder, OF, refusing, print)
+    atomic_folder.once(folder, OF, writing("good"), print, thorough=True)
     assert (folder / "part").read_text() == "good"
 
 
 def test_a_failed_making_leaves_the_old_folder_and_no_litter(tmp_path: Path) -> None:
     folder = tmp_path / "made"
-    making.once(folder, {**OF, "format": "0"}, writing("old"), print)
+    atomic_folder.once(folder, {**OF, "format": "0"}, writing("old"), print)
     with pytest.raises(AssertionError):
-        making.once(folder, OF, refusing, print)
+        atomic_folder.once(folder, OF, refusing, print)
     assert (folder / "part").read_text() == "old"
     assert {path.name for path in tmp_path.iterdir()} == {"made", ".made.lock"}
 
@@ -111,7 +111,7 @@ def test_a_making_that_is_killed_half_way_is_done_anew(tmp_path: Path) -> None:
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not folder.exists()
-    making.once(folder, OF, writing("whole"), print)
+    atomic_folder.once(folder, OF, writing("whole"), print)
     assert (folder / "part").read_text() == "whole"
     assert {path.name for path in tmp_path.iterdir()} == {"made", ".made.lock", "notes"}
 
@@ -127,4 +127,4 @@ def test_of_two_processes_started_at_once_one_makes_and_one_waits(tmp_path: Path
 def test_a_disk_that_refuses_is_said_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(MissingWeights, match="WEFT_DATA_DIR"):
-        making.once(tmp_path / "file" / "made", OF, writing("x"), print)
+        atomic_folder.once(tmp_path / "file" / "made", OF, writing("x"), print)

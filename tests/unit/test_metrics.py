@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.evaluation import Values, hit_rate, ndcg
-from models.metrics import KS, Exposure, accuracy, cold_recall, gini, lists_of, places
+from models.evaluation.intervals import Values, hit_rate, ndcg
+from models.evaluation.metrics import KS, Exposure, accuracy, cold_recall, gini, lists_of, places
 
 Ints = NDArray[np.int64]
 

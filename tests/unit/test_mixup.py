@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from models.mixup import STRATEGIES, MixUp, MixUpConfig
+from models.space.mixup import STRATEGIES, MixUp, MixUpConfig
 
 TITLED = torch.tensor([[1.0, 2.0, 0.5, 0.0], [0.3, -1.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
 

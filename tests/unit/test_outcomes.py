@@ -12,10 +12,10 @@ import pytest
 from models import errors
 from models.domain import History, Recommendation
 from models.errors import Outcome, WeftError
-from models.fake import OverlapReranker
 from models.ports import Deadline
-from stream.contracts import MAX_BYTES, decode_recommendation
-from stream.partition import partition_of
+from models.testing import OverlapReranker
+from stream.contracts.codec import MAX_BYTES, decode_recommendation
+from stream.contracts.partitioner import partition_of
 from testbed.waiting import PATIENCE, wait_for
 from tests.read_states import read_states
 from tests.unit.test_shoppers import PARTITIONS, T0, Shop, drive

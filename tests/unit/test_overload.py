@@ -12,20 +12,20 @@ import orjson
 import pytest
 
 from models.domain import History, Item, Recommendation
-from models.fake import HashEncoder, ManualClock, MemoryIndex, OverlapReranker
-from models.popularity import Popularity
 from models.ports import Deadline
-from models.recommender import Recommender
-from models.zero_shot import ZeroShotSpace
+from models.recommend.popularity import Popularity
+from models.recommend.recommender import Recommender
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import HashEncoder, ManualClock, MemoryIndex, OverlapReranker
 from stream import settings as weft_settings
-from stream.backlog import KEPT, Backlog
-from stream.batch import Arrival
-from stream.contracts import decode_recommendation
-from stream.fake import MemoryDelivery
-from stream.partition import partition_of
-from stream.shoppers import ShopperProcessor
-from stream.state import loads
-from stream.states import States
+from stream.contracts.codec import decode_recommendation
+from stream.contracts.partitioner import partition_of
+from stream.kafka.testing import MemoryDelivery
+from stream.shoppers.batch import Arrival
+from stream.shoppers.processor import ShopperProcessor
+from stream.shoppers.rerank_queue import KEPT, Backlog
+from stream.shoppers.state import loads
+from stream.shoppers.states import States
 from testbed.waiting import PATIENCE
 
 T0 = 1_700_000_000_000

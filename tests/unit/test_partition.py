@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stream.partition import murmur2, partition_of
+from stream.contracts.partitioner import murmur2, partition_of
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.errors import DamagedWeights, InvalidSettings
-from models.training import llm_body, peft_methods
-from models.training.llm_body import Masters
-from models.training.peft_methods import Tuning
+from models.llm import body, peft_methods
+from models.llm.body import Masters
+from models.llm.peft_methods import Tuning
 from tests import tiny_llama
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tuned(folder: Path, tuning: Tuning, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
     torch.manual_seed(0)
-    model: torch.nn.Module = peft_methods.apply(llm_body.body(folder, CPU, dtype=dtype), tuning)
+    model: torch.nn.Module = peft_methods.apply(body.body(folder, CPU, dtype=dtype), tuning)
     return model
 
 
@@ -39,7 +39,7 @@ def learn(model: torch.nn.Module, steps: int = 5) -> list[float]:
     optimiser = torch.optim.AdamW(masters.copies, lr=1e-2)
     losses = []
     for _ in range(steps):
-        loss = (llm_body.states(model, TOKENS).float() - wanted).square().mean()
+        loss = (body.states(model, TOKENS).float() - wanted).square().mean()
         loss.backward()  # type: ignore[no-untyped-call]
         masters.gather()
         optimiser.step()
@@ -85,10 +85,10 @@ def test_what_was_saved_gives_the_same_states(folder: Path, method: str, tmp_pat
     model = tuned(folder, Tuning(method, 4))
     learn(model)
     peft_methods.save(model, Tuning(method, 4), tmp_path)
-    loaded = peft_methods.load(llm_body.body(folder, CPU, dtype=torch.float32), tmp_path)
+    loaded = peft_methods.load(body.body(folder, CPU, dtype=torch.float32), tmp_path)
     model.eval()
     with torch.inference_mode():
-        assert torch.equal(llm_body.states(loaded, TOKENS), llm_body.states(model, TOKENS))
+        assert torch.equal(body.states(loaded, TOKENS), body.states(model, TOKENS))
     assert not peft_methods.trainable(loaded)
 
 
@@ -99,11 +99,11 @@ def test_peft_itself_reads_what_was_saved(folder: Path, method: str, tmp_path: P
     model = tuned(folder, Tuning(method, 4))
     learn(model)
     peft_methods.save(model, Tuning(method, 4), tmp_path)
-    base = llm_body.body(folder, CPU, dtype=torch.float32)
+    base = body.body(folder, CPU, dtype=torch.float32)
     loaded = PeftModel.from_pretrained(base, tmp_path).eval()
     model.eval()
     with torch.inference_mode():
-        assert torch.equal(llm_body.states(loaded, TOKENS), llm_body.states(model, TOKENS))
+        assert torch.equal(body.states(loaded, TOKENS), body.states(model, TOKENS))
 
 
 def test_saved_as_bf16_it_is_half_as_long(folder: Path, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_saved_as_bf16_it_is_half_as_long(folder: Path, tmp_path: Path) -> None:
     peft_methods.save(model, Tuning("lora", 4), tmp_path, torch.bfloat16)
     found = load_file(tmp_path / peft_methods.ADAPTER)
     assert {value.dtype for value in found.values()} == {torch.bfloat16}
-    peft_methods.load(llm_body.body(folder, CPU, dtype=torch.float32), tmp_path)
+    peft_methods.load(body.body(folder, CPU, dtype=torch.float32), tmp_path)
 
 
 def test_an_adapter_names_no_path_of_the_machine_it_was_made_on(
@@ -149,7 +149,7 @@ def test_an_adapter_of_another_llm_is_refused(folder: Path, tmp_path: Path) -> N
     found[name] = torch.zeros(4, 65)
     save_file(found, tmp_path / peft_methods.ADAPTER)
     with pytest.raises(DamagedWeights, match="not trained on this LLM"):
-        peft_methods.load(llm_body.body(folder, CPU), tmp_path)
+        peft_methods.load(body.body(folder, CPU), tmp_path)
 
 
 def test_a_configuration_that_names_a_module_imports_nothing(folder: Path, tmp_path: Path) -> None:
@@ -158,14 +158,14 @@ def test_a_configuration_that_names_a_module_imports_nothing(folder: Path, tmp_p
     told = json.loads(file.read_text("utf-8"))
     told |= {"megatron_config": {}, "megatron_core": "antigravity", "auto_mapping": {"x": "y"}}
     file.write_text(json.dumps(told), "utf-8")
-    peft_methods.load(llm_body.body(folder, CPU), tmp_path)
+    peft_methods.load(body.body(folder, CPU), tmp_path)
     assert "antigravity" not in sys.modules
 
 
 def test_an_adapter_of_an_unknown_kind_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / peft_methods.METHOD).write_text('{"method": "poly", "targets": []}', "utf-8")
     with pytest.raises(DamagedWeights, match="no adapter that is known"):
-        peft_methods.load(llm_body.body(folder, CPU), tmp_path)
+        peft_methods.load(body.body(folder, CPU), tmp_path)
 
 
 @pytest.mark.parametrize("method", ["lora", "prefix", "prompt"])
@@ -181,7 +181,7 @@ def states_with(model: torch.nn.Module, attention: str) -> Tensor:
     config = next(m.config for m in model.modules() if m.__class__.__name__ == "LlamaModel")
     config._attn_implementation = attention  # type: ignore[union-attr]
     with torch.inference_mode():
-        return llm_body.states(model, TOKENS)
+        return body.states(model, TOKENS)
 
 
 def test_weights_of_16_bits_gather_steps_that_are_too_small_for_them(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from models.popularity import Popularity
+from models.recommend.popularity import Popularity
 
 DAY = 86_400_000
 NOON = 20_000 * DAY + DAY // 2  # some day of 2024

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from models import prompt
 from models.domain import Item, Kind, Step
-from models.llm import Tokens
+from models.llm.scorer import Tokens
 from models.ports import Read
+from models.rerank import prompt
 
 
 class Words:

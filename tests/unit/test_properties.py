@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from models.domain import History, Item, Kind
-from models.mixup import STRATEGIES, MixUp, MixUpConfig
-from models.rules import Rules, split_by_seen
-from stream.contracts import ShopperEvent
-from stream.state import BOUGHT_KEPT, STEPS_KEPT, Applied, ShopperState, loads
-from stream.topics import SHOPPER_TOPICS, topic_of
+from models.recommend.rules import Rules, split_by_seen
+from models.space.mixup import STRATEGIES, MixUp, MixUpConfig
+from stream.contracts.codec import ShopperEvent
+from stream.contracts.topics import SHOPPER_TOPICS, topic_of
+from stream.shoppers.state import BOUGHT_KEPT, STEPS_KEPT, Applied, ShopperState, loads
 
 T0 = 1_700_000_000_000
 _QUICK = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -10,12 +10,10 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from models.errors import BrokerUnavailable
-from stream.broker import EmbeddedBroker
-from stream.contracts import decode_product, decode_shopper
-from stream.delivery import Record
-from stream.files import RowFile
-from stream.partition import partition_of
-from stream.publish import (
+from stream.contracts.codec import decode_product, decode_shopper
+from stream.contracts.partitioner import partition_of
+from stream.contracts.topics import TopicNames
+from stream.files.publish import (
     Entry,
     Publisher,
     at_rate,
@@ -24,8 +22,10 @@ from stream.publish import (
     removals,
     replayed,
 )
+from stream.files.row_file import RowFile
+from stream.kafka.broker import EmbeddedBroker
+from stream.kafka.delivery import Record
 from stream.settings import Settings
-from stream.topics import TopicNames
 
 NOW = 1_700_000_000_000
 NAMES = TopicNames()

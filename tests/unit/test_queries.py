@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from models.fake import HashEncoder
-from models.queries import QueryVectors
+from models.space.query_vectors import QueryVectors
+from models.testing import HashEncoder
 
 
 def test_a_vector_is_what_the_encoder_makes_of_the_words() -> None:

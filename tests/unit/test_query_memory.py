@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from models.domain import Item, Kind, Step
-from models.fake import HashEncoder
 from models.ports import Hit, Stored
-from models.query_memory import (
+from models.recommend.query_memory import (
     FOLLOWED_MS,
     FOLLOWED_STEPS,
     HALF_SURE,
@@ -24,6 +23,7 @@ from models.query_memory import (
     raised,
     recent_query,
 )
+from models.testing import HashEncoder
 
 DAY = 86_400_000
 NOW = 20_000 * DAY

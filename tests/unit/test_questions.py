@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from models.domain import Item, Kind
-from models.training.log import Logged, TrainingLog
-from models.training.log_writing import prepare
-from models.training.questions import Questions, by_time, gains, hits, last_events, ranks
+from models.training.data.log import Logged, TrainingLog
+from models.training.data.splits import Questions, by_time, gains, hits, last_events, ranks
+from models.training.data.write_log import prepare
 from tests.training_log import encode
 
 ITEMS = [Item(f"i{n}", f"thing {n}", 0) for n in range(1, 7)]

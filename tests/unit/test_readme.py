@@ -20,15 +20,15 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from models import errors
-from models.fusion import GATE_WEIGHT
-from models.likelihood import GENERAL_KEPT
-from stream.backlog import KEPT
-from stream.broker import EmbeddedBroker
+from models.rerank.fusion import GATE_WEIGHT
+from models.rerank.likelihood import GENERAL_KEPT
 from stream.cli import cli
-from stream.contracts import MAX_BYTES, decode_product, decode_recommendation, decode_shopper
-from stream.faust_settings import faust_settings
+from stream.contracts.codec import MAX_BYTES, decode_product, decode_recommendation, decode_shopper
+from stream.kafka.broker import EmbeddedBroker
 from stream.settings import PREFIX, Settings, describe
-from stream.state import BOUGHT_KEPT, EVENT_IDS_KEPT, STEPS_KEPT
+from stream.shoppers.faust_settings import faust_settings
+from stream.shoppers.rerank_queue import KEPT
+from stream.shoppers.state import BOUGHT_KEPT, EVENT_IDS_KEPT, STEPS_KEPT
 from testbed.kafka import RealKafka
 from tests.generated_docs import PACKAGES, generated
 

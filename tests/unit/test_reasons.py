@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models import reasons
 from models.domain import Item, Kind, Step
 from models.ports import FloatArray, Stored
-from models.retrieval import signals
+from models.recommend import reasons
+from models.space.recency import signals
 
 X, Y, Z = np.eye(3, dtype=np.float32)
 

@@ -9,12 +9,12 @@ import pytest
 
 from models.domain import History, Item, Kind, Recommendation, Step
 from models.errors import IndexUnavailable
-from models.fake import HashEncoder, ManualClock, MemoryIndex, OverlapReranker
-from models.popularity import Popularity
 from models.ports import Deadline, FloatArray, Hit, RerankRequest, Stored
-from models.recommender import Recommender
-from models.rules import Rules
-from models.zero_shot import ZeroShotSpace
+from models.recommend.popularity import Popularity
+from models.recommend.recommender import Recommender
+from models.recommend.rules import Rules
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import HashEncoder, ManualClock, MemoryIndex, OverlapReranker
 
 NOW = 1_700_000_000_000
 SHELF = {

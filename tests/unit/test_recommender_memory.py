@@ -9,18 +9,18 @@ import orjson
 import pytest
 
 from models.domain import History, Item, Recommendation
-from models.fake import HashEncoder, ManualClock, MemoryIndex
-from models.popularity import Popularity
 from models.ports import Deadline
-from models.query_memory import RAISE, QueryMemory
-from models.recommender import Recommender
-from models.zero_shot import ZeroShotSpace
+from models.recommend.popularity import Popularity
+from models.recommend.query_memory import RAISE, QueryMemory
+from models.recommend.recommender import Recommender
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import HashEncoder, ManualClock, MemoryIndex
 from stream import settings as weft_settings
-from stream.batch import Arrival
-from stream.fake import MemoryDelivery
-from stream.partition import partition_of
-from stream.shoppers import ShopperProcessor
-from stream.states import States
+from stream.contracts.partitioner import partition_of
+from stream.kafka.testing import MemoryDelivery
+from stream.shoppers.batch import Arrival
+from stream.shoppers.processor import ShopperProcessor
+from stream.shoppers.states import States
 from tests.read_states import read_states
 from tests.unit.test_recommender import NOW, SHELF, clicked, searched
 

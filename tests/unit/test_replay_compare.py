@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pytest
 
 from models.errors import InvalidFile
-from stream.replay import result
-from stream.replay.compare import Comparison, compare
-from stream.replay.result import Contender, Result
+from stream.replay.report.compare import Comparison, compare
+from stream.replay.result import result
+from stream.replay.result.result import Contender, Result
 from tests.replay_result import DATA, HARM, PROTOCOL, bare, contender
 
 N = 600

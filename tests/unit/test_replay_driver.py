@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from models.errors import InvalidFile
-from stream.replay import protocols
-from stream.replay.answers import Answers
+from stream.replay.questions import protocols
+from stream.replay.questions.answers import Answers
 from tests.replay_shop import DAY, START, ReplayShop, Row, titles
 
 

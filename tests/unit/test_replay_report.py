@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from stream.replay.report import report
+from stream.replay.report.report import report
 from tests.replay_result import HARM, ID_ONLY, PROTOCOL, bare, harmful, rich
 
 #: What may stand in a page without an end tag.

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from stream.replay.answers import Answers
-from stream.replay.protocols import cut
-from stream.replay.scored import put_scores, put_vectors
+from stream.replay.play.scored import put_scores, put_vectors
+from stream.replay.questions.answers import Answers
+from stream.replay.questions.protocols import cut
 from tests.replay_shop import DAY, START, ReplayShop, titles
 
 

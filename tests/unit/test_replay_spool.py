@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import InvalidFile
-from models.training.log import user_hash
-from stream.contracts import encode_row
-from stream.delivery import Record
-from stream.publish import Entry
-from stream.replay.answers import Shown
-from stream.replay.spool import Spool, spooled
-from stream.replay.stage import shown_of
-from stream.replay.store import Store
-from stream.topics import CLICKS, SEARCHES
+from models.training.data.log import user_hash
+from stream.contracts.codec import encode_row
+from stream.contracts.topics import CLICKS, SEARCHES
+from stream.files.publish import Entry
+from stream.kafka.delivery import Record
+from stream.replay.play.checkpoint import Store
+from stream.replay.play.in_process import shown_of
+from stream.replay.questions.answers import Shown
+from stream.replay.questions.event_store import Spool, spooled
 from tests.replay_shop import DAY, NOW, START
 
 

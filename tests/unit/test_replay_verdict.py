@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from models.evaluation import Interval
-from stream.replay.report_axis import decades, linear
-from stream.replay.report_text import interval, listed, moment, number, seconds, unit
-from stream.replay.result import Slice
-from stream.replay.verdict import Finding, finding, verdict
+from models.evaluation.intervals import Interval
+from stream.replay.report.axis import decades, linear
+from stream.replay.result.result import Slice
+from stream.replay.result.verdict import Finding, finding, verdict
+from stream.replay.result.words import interval, listed, moment, number, seconds, unit
 from tests.replay_result import ID_ONLY, PROTOCOL, ZERO, around, bare, contender
 
 

@@ -14,20 +14,20 @@ from faust.types import TP
 
 from models.domain import Kind
 from models.errors import UnequalPartitions
-from models.fake import HashEncoder, MemoryIndex
-from models.popularity import Popularity
-from models.recommender import Recommender
-from models.zero_shot import ZeroShotSpace
+from models.recommend.popularity import Popularity
+from models.recommend.recommender import Recommender
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import HashEncoder, MemoryIndex
 from stream import settings as weft_settings
-from stream.app import ShopperApp
-from stream.broker import EmbeddedBroker
-from stream.contracts import ShopperEvent
-from stream.delivery import KafkaDelivery
-from stream.intake import KafkaGapReader
-from stream.partition import all_in, murmur2, murmur2_all, partition_of
+from stream.contracts.codec import ShopperEvent
+from stream.contracts.partitioner import all_in, murmur2, murmur2_all, partition_of
+from stream.kafka.broker import EmbeddedBroker
+from stream.kafka.delivery import KafkaDelivery
 from stream.settings import Settings, kafka_config
-from stream.shoppers import ShopperProcessor
-from stream.state import ShopperState
+from stream.shoppers.app import ShopperApp
+from stream.shoppers.offset_check import KafkaGapReader
+from stream.shoppers.processor import ShopperProcessor
+from stream.shoppers.state import ShopperState
 
 PARTITIONS = 4
 T0 = 1_700_000_000_000

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.domain import Kind, Step
-from models.retrieval import DECAY, LEADING_QUERY, NEWEST_SEARCH, query_vector, signals
+from models.space.recency import DECAY, LEADING_QUERY, NEWEST_SEARCH, query_vector, signals
 
 X, Y, Z = np.eye(3, dtype=np.float32)
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from models.fake import HashEncoder
-from stream.files import RowFile
+from models.testing import HashEncoder
+from stream.contracts.topics import TopicNames
+from stream.files.publish import event_entries, product_entries
+from stream.files.row_file import RowFile
+from stream.files.training_rows import sources
 from stream.importers.run import import_log
-from stream.publish import event_entries, product_entries
-from stream.replay.prepare import Live, Request, prepare
+from stream.replay.questions.prepare import Live, Request, prepare
 from stream.settings import Settings
-from stream.topics import TopicNames
-from stream.training_rows import sources
 from testbed.published_logs import lines
 
 T0 = 1_600_000_000_000

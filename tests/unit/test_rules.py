@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 
 from models.domain import History, Item, Kind, Step
-from models.rules import Rules, seen, split_by_seen
+from models.recommend.rules import Rules, seen, split_by_seen
 from stream import settings as weft_settings
 
 EVERYTHING = 100

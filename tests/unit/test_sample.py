@@ -13,18 +13,18 @@ from pathlib import Path
 import pytest
 
 from models.domain import Kind
-from stream.contracts import (
+from stream.contracts.codec import (
     ShopperEvent,
     decode_product,
     decode_shopper,
     encode_event,
     encode_product,
 )
-from stream.sample import DAY_MS, DAYS, START_MS, Product, Shop, shop
-from stream.sample_files import write
-from stream.sample_held_out import HELD_OUT
-from stream.sample_log import events
-from stream.sample_words import CATEGORIES, DETAILS, OCCASIONS, TRAINED, Wording
+from stream.demo.sample.catalogue import DAY_MS, DAYS, START_MS, Product, Shop, shop
+from stream.demo.sample.files import write
+from stream.demo.sample.held_out import HELD_OUT
+from stream.demo.sample.log import events
+from stream.demo.sample.words import CATEGORIES, DETAILS, OCCASIONS, TRAINED, Wording
 
 PARTS = ("", "held-out-", "whole-")
 FILES = [f"{part}{name}.jsonl.gz" for part in PARTS for name in ("catalog", "events")]

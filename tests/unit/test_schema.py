@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 from models.domain import Recommendation, RecommendedItem
 from models.errors import BadMessage
 from stream.cli import cli
-from stream.contracts import (
+from stream.contracts.codec import (
     AsOf,
     decode_product,
     decode_recommendation,
     decode_shopper,
     encode_recommendation,
 )
-from stream.declaration import CONTRACTS
-from stream.fields import Field, Json
-from stream.schema import asyncapi, json_schema
+from stream.contracts.declaration import CONTRACTS
+from stream.contracts.fields import Field, Json
+from stream.contracts.schema import asyncapi, json_schema
+from stream.contracts.topics import ALL_TOPICS, PRODUCTS, RECOMMENDATIONS, SHOPPER_TOPICS
 from stream.settings import Settings
-from stream.topics import ALL_TOPICS, PRODUCTS, RECOMMENDATIONS, SHOPPER_TOPICS
 
 NOW = 1_700_000_000_000
 TOPICS = (PRODUCTS, *SHOPPER_TOPICS, RECOMMENDATIONS)

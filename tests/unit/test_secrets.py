@@ -16,11 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from models.errors import BrokerUnavailable, InvalidSettings
-from stream.broker import look
 from stream.cli import cli
 from stream.doctor import examine
-from stream.faust_settings import _credentials
+from stream.kafka.broker import look
 from stream.settings import Settings, describe, load
+from stream.shoppers.faust_settings import _credentials
 from testbed.kafka import free_ports
 
 SECRETS = [field.name for field in dataclasses.fields(Settings) if field.metadata["secret"]]

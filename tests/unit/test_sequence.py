@@ -6,8 +6,8 @@ import torch
 from torch.nn.functional import normalize
 
 from models.domain import Kind
-from models.mixup import STRATEGIES, MixUpConfig
-from models.sequence import (
+from models.space.mixup import STRATEGIES, MixUpConfig
+from models.space.sequence import (
     GAP_BUCKETS,
     Member,
     SequenceConfig,

@@ -9,11 +9,10 @@ import pytest
 from confluent_kafka import Producer
 
 from models.errors import BundleInvalid, IndexUnavailable
-from models.fake import HashEncoder
-from stream import bundles
+from models.testing import HashEncoder
 from stream import settings as weft_settings
-from stream.broker import EmbeddedBroker
-from stream.control import (
+from stream.bundles import library
+from stream.bundles.control_topic import (
     ControlReader,
     Report,
     State,
@@ -21,12 +20,13 @@ from stream.control import (
     report_record,
     wish_record,
 )
-from stream.delivery import KafkaDelivery
-from stream.index_port import IndexHome
-from stream.index_registry import adapter_of
+from stream.bundles.switch import first_choices
+from stream.index.collections import Shelves
+from stream.index.port import IndexHome
+from stream.index.registry import adapter_of
+from stream.kafka.broker import EmbeddedBroker
+from stream.kafka.delivery import KafkaDelivery
 from stream.settings import Settings
-from stream.shelves import Shelves
-from stream.switch import first_choices
 from tests import tiny_bundle
 from tests.qdrant_http import fake_qdrant
 
@@ -198,25 +198,25 @@ def test_a_bundle_is_found_by_its_id_first_here_and_then_where_it_was_told_to_be
 ) -> None:
     within = [tmp_path / "bundles"]
     first = tmp_path / "bundles" / "first"
-    assert bundles.locate_id(made.first.id, "/elsewhere", within) == first
-    assert bundles.locate_id(made.first.id, str(first), []) == first
+    assert library.locate_id(made.first.id, "/elsewhere", within) == first
+    assert library.locate_id(made.first.id, str(first), []) == first
     with pytest.raises(BundleInvalid, match=f"it is {made.first.id} now"):
-        bundles.locate_id(A, str(first), [])
+        library.locate_id(A, str(first), [])
     with pytest.raises(BundleInvalid, match="WEFT_BUNDLES"):
-        bundles.locate_id(A, "/elsewhere", within)
+        library.locate_id(A, "/elsewhere", within)
 
 
 def test_of_two_bundles_of_one_name_the_newest_is_meant(made: Bundles, tmp_path: Path) -> None:
     within = [tmp_path / "bundles"]
     created = "2027-01-01T00:00:00Z"
     tiny_bundle.write(within[0] / "third", HashEncoder(24), seed=7, name="first", created=created)
-    assert bundles.locate("first", within).name == "third"
-    assert bundles.locate(made.first.id, within).name == "first"
-    assert bundles.locate(str(within[0] / "first"), []).name == "first"
+    assert library.locate("first", within).name == "third"
+    assert library.locate(made.first.id, within).name == "first"
+    assert library.locate(str(within[0] / "first"), []).name == "first"
 
 
 def test_a_damaged_bundle_is_listed_with_the_reason(made: Bundles, tmp_path: Path) -> None:
     (tmp_path / "bundles" / "first" / "manifest.json").write_text("{}")
-    found = dict(bundles.found([tmp_path / "bundles", tmp_path / "none"]))
+    found = dict(library.found([tmp_path / "bundles", tmp_path / "none"]))
     assert isinstance(found[tmp_path / "bundles" / "first"], BundleInvalid)
     assert found[tmp_path / "bundles" / "second"] == made.second

@@ -12,19 +12,19 @@ import orjson
 import pytest
 
 from models.domain import History, Item, Recommendation
-from models.fake import HashEncoder, MemoryIndex, OverlapReranker
-from models.popularity import Popularity
 from models.ports import Deadline
-from models.recommender import Recommender
-from models.zero_shot import ZeroShotSpace
+from models.recommend.popularity import Popularity
+from models.recommend.recommender import Recommender
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import HashEncoder, MemoryIndex, OverlapReranker
 from stream import settings as weft_settings
-from stream.batch import Arrival
-from stream.contracts import decode_recommendation
-from stream.fake import MemoryDelivery
-from stream.partition import partition_of
-from stream.shoppers import ShopperProcessor
-from stream.state import ShopperState, loads
-from stream.states import States
+from stream.contracts.codec import decode_recommendation
+from stream.contracts.partitioner import partition_of
+from stream.kafka.testing import MemoryDelivery
+from stream.shoppers.batch import Arrival
+from stream.shoppers.processor import ShopperProcessor
+from stream.shoppers.state import ShopperState, loads
+from stream.shoppers.states import States
 from testbed.waiting import wait_for
 from tests.read_states import read_states
 

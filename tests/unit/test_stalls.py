@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Collection
 
 from models.errors import BrokerUnavailable
-from stream.intake import Gap, Partition
-from stream.stalls import PATIENCE, Stalls, StallWatch
+from stream.shoppers.offset_check import Gap, Partition
+from stream.shoppers.stalls import PATIENCE, Stalls, StallWatch
 
 P: Partition = ("clicks", 0)
 Q: Partition = ("clicks", 1)

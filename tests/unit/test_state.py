@@ -6,8 +6,8 @@ import pytest
 
 from models.domain import Kind
 from models.errors import UnreadableState
-from stream.contracts import ShopperEvent
-from stream.state import (
+from stream.contracts.codec import ShopperEvent
+from stream.shoppers.state import (
     BOUGHT_KEPT,
     EVENT_IDS_KEPT,
     STEPS_KEPT,

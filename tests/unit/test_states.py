@@ -12,12 +12,12 @@ import pytest
 
 from models.domain import Kind
 from models.errors import UnreadableState
-from stream.batch import Arrival
-from stream.contracts import ShopperEvent, encode_event
-from stream.partition import partition_of
-from stream.state import ShopperState, loads
-from stream.states import States
-from stream.topics import topic_of
+from stream.contracts.codec import ShopperEvent, encode_event
+from stream.contracts.partitioner import partition_of
+from stream.contracts.topics import topic_of
+from stream.shoppers.batch import Arrival
+from stream.shoppers.state import ShopperState, loads
+from stream.shoppers.states import States
 from testbed.waiting import wait_for
 from tests.read_states import in_partitions, read_states
 from tests.unit.test_shoppers import PARTITIONS, T0, Shop, drive, serve
@@ -44,7 +44,7 @@ def parses(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     counting = SimpleNamespace(
         loads=loads_and_notes, dumps=orjson.dumps, JSONDecodeError=orjson.JSONDecodeError
     )
-    monkeypatch.setattr("stream.state.orjson", counting)
+    monkeypatch.setattr("stream.shoppers.state.orjson", counting)
     return seen
 
 
@@ -205,7 +205,7 @@ def test_whatever_is_dropped_each_record_is_once_in_the_state_and_on_the_changel
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Records come in order, and after a revocation again from the first that was not acked."""
-    monkeypatch.setattr("stream.shoppers._RETRY_FIRST", 0.001)
+    monkeypatch.setattr("stream.shoppers.processor._RETRY_FIRST", 0.001)
     rng, shop = random.Random(seed), Shop(batch_size=4)
     log = some_log(rng, 60)
     done = assignments = at = 0

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from models.bundle import open_bundle
+from models.bundle.files import open_bundle
 from models.domain import History, Item, Kind, Step
-from models.fake import HashEncoder, MemoryIndex, OverlapReranker
-from models.popularity import Popularity
 from models.ports import Deadline, FloatArray
-from models.recommender import Recommender
-from models.sequence import gap_buckets
-from models.trained import TrainedSpace
+from models.recommend.popularity import Popularity
+from models.recommend.recommender import Recommender
+from models.space.sequence import gap_buckets
+from models.space.trained import TrainedSpace
+from models.testing import HashEncoder, MemoryIndex, OverlapReranker
 from tests import tiny_bundle
 
 ENCODER = HashEncoder(24)
@@ -191,7 +191,7 @@ def test_lists_and_their_reasons_come_from_the_trained_space(space: TrainedSpace
 
 def test_nothing_that_a_worker_imports_at_its_start_brings_torch() -> None:
     code = (
-        "import sys, models.bundle, models.manifest, models.zero_shot, stream.worker\n"
+        "import sys, models.bundle.files, models.space.zero_shot, stream.worker\n"
         "assert 'torch' not in sys.modules, 'torch'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

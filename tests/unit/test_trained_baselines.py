@@ -19,9 +19,9 @@ from models.baselines.gru4rec import GRU4Rec
 from models.baselines.libraries import library
 from models.baselines.sasrec import SASRec, held_out
 from models.errors import InvalidSettings
-from models.training.log import TrainingLog
-from models.training.questions import Split, last_events
-from models.training.sequence import SequenceTraining
+from models.training.data.log import TrainingLog
+from models.training.data.splits import Split, last_events
+from models.training.sequence.train import SequenceTraining
 from tests.training_log import PER_COLOUR, small_log
 
 torch.set_num_threads(1)

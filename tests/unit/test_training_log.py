@@ -5,8 +5,8 @@ import pytest
 
 from models.domain import Item, Kind
 from models.errors import InvalidFile
-from models.training.log import Logged, TrainingLog
-from models.training.log_writing import prepare
+from models.training.data.log import Logged, TrainingLog
+from models.training.data.write_log import prepare
 from tests.training_log import encode, events, items, small_log
 
 SHOES = [Item("a", "red shoe", 0, brand="B"), Item("b", "blue shoe", 0), Item("c", "", 0)]

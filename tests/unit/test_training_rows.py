@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import InvalidFile
-from stream.training_rows import held_out_categories, sources
+from stream.files.training_rows import held_out_categories, sources
 
 CATEGORIES = {"i0": "Dress", "i1": "Coat", "i2": "Socks, tights", "i3": None}
 

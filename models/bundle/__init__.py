@@ -1,0 +1,1 @@
+"""A trained bundle: its files, checked, and its manifest."""

@@ -1,0 +1,1 @@
+"""Title encoders: text in, unit vectors out."""

@@ -1,0 +1,1 @@
+"""The LLM as a scorer of token sequences, on each back end."""

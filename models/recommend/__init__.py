@@ -1,0 +1,1 @@
+"""From a batch of histories to lists with reasons."""

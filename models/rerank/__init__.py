@@ -1,0 +1,1 @@
+"""The LLM as a reranker: prompt, likelihood, fusion, circuit breaker."""

@@ -1,0 +1,1 @@
+"""Spaces in which items and shoppers are vectors: zero-shot and trained."""

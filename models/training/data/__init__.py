@@ -1,0 +1,1 @@
+"""A log of events as arrays, and the questions that it is split into."""

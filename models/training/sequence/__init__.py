@@ -1,0 +1,1 @@
+"""The sequence model's part of a training."""

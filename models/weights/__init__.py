@@ -1,0 +1,1 @@
+"""Weights of the encoder and the LLM: where they are, and their conversion."""

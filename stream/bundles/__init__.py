@@ -1,0 +1,1 @@
+"""Which bundle is to be served, which is, and the switch between two."""

@@ -1,0 +1,1 @@
+"""From the products topic to the item index."""

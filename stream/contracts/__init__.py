@@ -1,0 +1,1 @@
+"""What a record of each topic holds: declaration, codec, schemas, partitioner."""

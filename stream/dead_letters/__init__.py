@@ -1,0 +1,1 @@
+"""Records that could not be used: made, read, sent back, deleted."""

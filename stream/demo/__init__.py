@@ -1,0 +1,1 @@
+"""The demo: the whole path in one process, on the sample shop."""

@@ -1,0 +1,1 @@
+"""The sample shop: a made-up catalogue and log."""

@@ -1,0 +1,5 @@
+"""``python -m stream.demo.sample DIR``: see ``files``."""
+
+from stream.demo.sample.files import main
+
+main()

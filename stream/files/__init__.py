@@ -1,0 +1,1 @@
+"""Files of catalogues and logs: rows in, records out."""

@@ -1,0 +1,1 @@
+"""Adapters of the item index: Qdrant Edge and a Qdrant server."""

@@ -1,0 +1,1 @@
+"""What every room needs of Kafka: admin, delivery, reading to the end."""

@@ -1,0 +1,1 @@
+"""A log played through the live processors and the baselines."""

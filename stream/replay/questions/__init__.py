@@ -1,0 +1,1 @@
+"""A log on disk, and the questions that it asks."""

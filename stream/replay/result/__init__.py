@@ -1,0 +1,1 @@
+"""The result of a replay as a file, and its verdict."""

@@ -1,0 +1,1 @@
+"""From shopper events to lists: intake, state, batches."""
