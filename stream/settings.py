@@ -51,7 +51,7 @@ class Settings:
         10.0, "seconds until a dead worker's partitions are taken over", low=1, high=1800
     )
     changelog_start: int = _setting(
-        0, "offset before which deleted states of the changelog are put up with", low=0, high=2**53
+        0, "offset before which deleted states of the changelog are accepted", low=0, high=2**53
     )
     security_protocol: str = _setting(
         "plaintext",
@@ -247,7 +247,7 @@ def _kind_words(kind: type) -> str:
 def describe(
     choices: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> list[tuple[str, str, str]]:
-    """(variable, default, words) of every setting, for the help and the README.
+    """(variable, default, words) of every setting, for the help and docs/.
 
     ``choices`` are those of settings that are checked elsewhere, by name.
     """

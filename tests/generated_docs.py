@@ -17,10 +17,10 @@ from typing import Final
 import click
 
 from stream.cli import cli
-from stream.settings import describe
+from stream.cli.worker import settings_rows
 
 ROOT: Final = Path(__file__).parents[1]
-PACKAGES: Final = ("models", "stream", "bench", "tests")
+PACKAGES: Final = ("models", "stream", "testbed", "bench", "tests")
 #: What is generated inside a page stands between these lines.
 SETTINGS: Final = (
     "<!-- the table of settings: tests/generated_docs.py writes it -->",
@@ -98,7 +98,7 @@ def _cell(words: str) -> str:
 def settings_table() -> str:
     """The table of docs/configuration.md."""
     rows = ["| variable | default | what it is |", "| --- | --- | --- |"]
-    for variable, default, words in describe():
+    for variable, default, words in settings_rows():
         shown = f"`{default}`" if default else ""
         rows.append(f"| `{variable}` | {shown} | {_cell(words)} |")
     return "\n".join(rows)

@@ -49,9 +49,9 @@ class _WhenType(click.ParamType):
 
 def _chosen(function: Callable[..., None]) -> Callable[..., None]:
     """The options that say which letters."""
-    since = click.option("--since", type=_WhenType(), help="Died since: 30m, 2h, 7d, or a time.")
+    since = click.option("--since", type=_WhenType(), help="Since: 30m, 2h, 7d ago, or a time.")
     topic = click.option("--topic", type=click.Choice(SOURCES), help="Came from this topic.")
-    error = click.option("--error", metavar="NAME", help="Died of this, e.g. InvalidField.")
+    error = click.option("--error", metavar="NAME", help="Of this error, e.g. InvalidField.")
     return error(topic(since(function)))
 
 
@@ -166,8 +166,8 @@ def _time(ts: int) -> str:
 def show(place: Place, most: int) -> None:
     """Show one dead letter: its headers, its key and the beginning of its value.
 
-    What would speak to a terminal (control characters, marks of direction) stands as an escape, and
-    so do bytes that are not UTF-8. A key may be a shopper's id: look at what you need.
+    Control characters, direction marks and bytes that are not UTF-8 are shown as escapes. A key may
+    be a shopper's id: look at what you need.
 
     \b
     Example:
@@ -208,9 +208,9 @@ def replay(
 ) -> None:
     """Send dead letters back to where they came from: one, or all that the options choose.
 
-    The bytes are those that died, under the same key; of one key they keep their order. So mend
-    what was wrong outside them first: the partitioner, a clock, a release that refused them. They
-    stay on the topic: purge them, or the next replay sends them again.
+    They are sent as they are, under the same key and in their order for each key. So correct what
+    was wrong outside them first: the partitioner, a clock, a release that refused them. They stay
+    on the topic: purge them, or the next replay sends them again.
 
     \b
     Examples:
@@ -263,7 +263,7 @@ def _agreed(planned: Replayed, most: int, yes: bool) -> bool:
 
 @command.command()
 @click.argument("places", type=_PlaceType(), metavar="[PARTITION:OFFSET]…", nargs=-1)
-@click.option("--before", type=_WhenType(), help="What died before: 30m, 2h, 7d ago, or a time.")
+@click.option("--before", type=_WhenType(), help="From before: 30m, 2h, 7d ago, or a time.")
 @click.option("--all", "everything", is_flag=True, help="All that is there now.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def purge(places: tuple[Place, ...], before: int | None, everything: bool, yes: bool) -> None:

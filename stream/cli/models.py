@@ -30,7 +30,7 @@ def fetch() -> None:
     """Find both models, check them, and make what the worker loads.
 
     The LLM is converted to safetensors and the title encoder exported to ONNX, in WEFT_DATA_DIR,
-    once. The worker does the same at its first start; a second fetch checks every byte anew.
+    once. The worker does the same at its first start; a second fetch checks every byte again.
 
     \b
     Examples:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     "--baselines",
     default="none",
     show_default=True,
-    help="Names with commas, or all; a wrong name tells which there are.",
+    help="Names with commas, or all; a wrong name lists them.",
 )
 @click.option("--targets", type=click.Choice(["all", "new"]), default="all", show_default=True,
               help="Ask for all items of a basket, or those new to the shopper.")  # fmt: skip

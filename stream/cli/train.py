@@ -56,8 +56,8 @@ if TYPE_CHECKING:
 @click.option("--until", help="Learn from events before this time: 2020-09-22, or epoch ms.")
 @click.option(
     "--hold-out-categories", multiple=True,
-    help="Categories never to learn from, so that a replay tells how they fare: how many, drawn by "
-         "the seed, or a name; repeat it for more names.",
+    help="Categories not to learn from, which a replay then measures apart: how many, drawn "
+         "by the seed, or a name; repeat it for more names.",
 )  # fmt: skip
 @click.option(
     "--refit/--no-refit", default=True,
