@@ -12,23 +12,27 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from models.domain import History
 from models.encoder import load_encoder
 from models.evaluation import Interval, Values, paired_difference
 from models.fake import MemoryIndex
 from models.popularity import Popularity
+from models.ports import Deadline
 from models.query_memory import QueryMemory, recent_query
 from models.recommender import Recommender
 from models.training.questions import gains, hits
 from models.vectors import CachedEncoder
 from models.zero_shot import ZeroShotSpace
 from stream.contracts import EventKind
-from stream.demo_gain import Question, answered, asked
-from stream.sample import DAYS, Shop, shop
+from stream.sample import DAY_MS, DAYS, HELD_OUT_DAYS, START_MS, Shop, shop
 from stream.sample_log import events
 from stream.settings import load
 from stream.state import ShopperState
@@ -38,6 +42,7 @@ TOPICS = {
     EventKind.PURCHASE: "purchases",
     EventKind.SEARCH: "searches",
 }
+AT_ONCE = 64
 
 
 def learn(memory: QueryMemory, made: Shop, shoppers: int) -> int:
@@ -47,10 +52,48 @@ def learn(memory: QueryMemory, made: Shop, shoppers: int) -> int:
     for offset, event in enumerate(events(made, 7, shoppers, DAYS)):
         state, topic = states[event.user_id], TOPICS[event.kind]
         state.apply(topic, offset, event)
-        if event.item_id is not None and (query := state.led_by(topic, offset, event.ts)):
-            memory.add(query, event.item_id, event.ts)
+        for query, item_id, ts in state.led_from(topic, offset, event.ts):
+            memory.add(query, item_id, ts, event.user_id)
             learnt += 1
     return learnt
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which product that is new to the shopper do they choose next?"""
+
+    shopper: str
+    history: History
+    answer: str
+
+
+def asked(made: Shop, shoppers: int) -> list[Question]:
+    """All questions of the held-out week that a recent query belongs to."""
+    states: defaultdict[str, ShopperState] = defaultdict(ShopperState)
+    met: defaultdict[str, set[str]] = defaultdict(set)
+    found: list[Question] = []
+    for place, event in enumerate(events(made, 7, shoppers, DAYS + HELD_OUT_DAYS)):
+        state, answer = states[event.user_id], event.item_id
+        if answer is not None and answer not in met[event.user_id]:
+            met[event.user_id].add(answer)
+            history = state.history()
+            if event.ts >= START_MS + DAYS * DAY_MS and recent_query(history.steps):
+                found.append(Question(event.user_id, history, answer))
+        state.apply(TOPICS[event.kind], place, event)
+    return found
+
+
+def answered(lists: Recommender, questions: Sequence[Question]) -> Values:
+    """The place (q,) of each answer in the list for its question, 0 the best; inf: not in it."""
+    ranks = np.full(len(questions), np.inf)
+    for start in range(0, len(questions), AT_ONCE):
+        some = questions[start : start + AT_ONCE]
+        made = lists.recommend([q.history for q in some], Deadline.after(1e9, time.monotonic))
+        for n, (question, told) in enumerate(zip(some, made, strict=True), start):
+            ids = [line.item_id for line in told.items]
+            if question.answer in ids:
+                ranks[n] = ids.index(question.answer)
+    return ranks
 
 
 def compare(
@@ -84,7 +127,7 @@ def main() -> None:
     )
     made, memory = shop(), QueryMemory(encoder)
     learnt = learn(memory, made, told.learn)
-    questions = [q for q in asked(made, told.ask) if recent_query(q.history.steps)]
+    questions = asked(made, told.ask)
     ranks = compare(encoder, memory, made, questions)
     groups = np.unique([q.shopper for q in questions], return_inverse=True)[1].astype(np.int64)
     figures: dict[str, float | Interval] = {}

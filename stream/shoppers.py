@@ -329,7 +329,7 @@ class ShopperProcessor:
         for start in range(0, len(states), _DERIVED_AT_ONCE):
             for key, value in states[start : start + _DERIVED_AT_ONCE]:
                 state = loads(value)
-                self._derived.learn_all(state)
+                self._derived.learn_all(key.decode(), state)
                 self._queue_if_due(key, state)
             await asyncio.sleep(0)
             if epoch != self._epoch:  # revoked meanwhile: these shoppers are another's

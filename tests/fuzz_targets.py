@@ -18,6 +18,9 @@ import orjson
 
 from models.domain import Recommendation
 from models.errors import BadMessage, InvalidFile, InvalidSettings, UnreadableState
+from models.fake import HashEncoder
+from models.popularity import Popularity
+from models.query_memory import QueryMemory
 from stream.columns import EVENTS, PRODUCTS, Columns
 from stream.contracts import (
     AsOf,
@@ -28,10 +31,11 @@ from stream.contracts import (
     decode_shopper,
     encode_recommendation,
 )
+from stream.derived import Derived
 from stream.fields import EXACT
 from stream.importers.run import import_log
 from stream.settings import Settings, load
-from stream.state import ShopperState, loads
+from stream.state import Applied, ShopperState, loads
 from stream.topics import SHOPPER_TOPICS
 from tests import damage
 from tests.published_logs import WRITERS, lines
@@ -101,11 +105,13 @@ def state(dice: Random) -> bool:
     return True
 
 
+_DERIVED: Final = Derived(Popularity(28), QueryMemory(HashEncoder()))
+
+
 def use(read: ShopperState) -> None:
     """Everything that the processor does with a state, then an event of each kind, and again."""
     for again in range(2):
         assert len(read.history().steps) == len(read.rows)
-        list(read.led())
         as_of = AsOf(0, read.offsets, read.newest_ts)
         encode_recommendation(_EMPTY, user_id="u", trigger="click", as_of=as_of, ts=NOW)
         for kind, topic in zip(EventKind, SHOPPER_TOPICS, strict=True):
@@ -115,8 +121,9 @@ def use(read: ShopperState) -> None:
             item = None if kind in (EventKind.SEARCH, EventKind.ERASURE) else "i"
             query = "hat" if kind is EventKind.SEARCH else None
             event = ShopperEvent(kind, "u", NOW + again, item, query, event_id=f"f{again}")
-            read.apply(topic, offset, event)
-            read.led_by(topic, offset, event.ts)
+            if read.apply(topic, offset, event) is Applied.NEW:
+                _DERIVED.learn(read, topic, offset, event)
+        _DERIVED.learn_all("u", read)
         assert loads(read.dumps()) == read
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models import evaluation
 from models.evaluation import Interval, Values, bootstrap, paired_difference
 from models.fusion import blend
 from models.listwise import LETTERS
@@ -151,8 +152,8 @@ def scored_ranks(
             continue
         scores = score(place, rows)
         for weight in filter(None, measured):
-            order = np.argsort(-blend(both - more, scores, weight, more), kind="stable")
-            measured[weight][place] = np.flatnonzero(order == right[0])[0]
+            blended = blend(both - more, scores, weight, more)
+            measured[weight][place] = evaluation.ranks(blended, blended[right])[0]
     return measured
 
 

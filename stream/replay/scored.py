@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.evaluation import ranks, ties
 from models.training.log import TrainingLog
 from stream.replay.answers import KEPT, Answers
 from stream.replay.baskets import Baskets
@@ -24,13 +25,14 @@ def block_of(log: TrainingLog) -> int:
 
 def put_scores(
     answers: Answers, baskets: Baskets, log: TrainingLog, start: int, scores: Tensor,
-    *, again: bool = False, enters: NDArray[np.int64] | None = None,
+    *, again: bool = False, enters: NDArray[np.int64] | None = None, scale: float | None = None,
 ) -> None:  # fmt: skip
     """Writes the answers to questions from ``start`` on, of scores (b, 1 + n); they are changed.
 
     What enters (``enters``, (1 + n,) epoch ms) after a question is left out, and what the shopper
     had before, as the live rules leave out what was bought, unless ``again``. Equal scores share
-    their mean rank; a target without a score (-inf) is not listed.
+    their mean rank, ``scale`` as in ``models.evaluation.ties``; a target without a score (-inf) is
+    not listed.
     """
     rows = np.asarray(log.rows)
     scores[:, 0] = -torch.inf
@@ -46,13 +48,12 @@ def put_scores(
     answers.lists[start : start + len(scores), : listed.shape[1]] = listed
     for n in range(len(scores)):
         first, last = baskets.offsets[start + n], baskets.offsets[start + n + 1]
-        wanted = scores[n, torch.from_numpy(baskets.targets[first:last])]
-        above = (scores[n][None, :] > wanted[:, None]).sum(1)
-        equal = (scores[n][None, :] == wanted[:, None]).sum(1)
-        found = above + (equal - 1) / 2
-        there = (wanted > -torch.inf) & (found < KEPT)
-        answers.ranks[first:last] = torch.where(there, found, torch.inf).numpy()
-        answers.tied[first:last] = ((equal > 1) & there).numpy()
+        targets = torch.from_numpy(baskets.targets[first:last])
+        among, wanted = scores[n].numpy(), scores[n, targets].numpy()
+        found = ranks(among, wanted, scale)
+        there = found < KEPT
+        answers.ranks[first:last] = np.where(there, found, np.inf)
+        answers.tied[first:last] = there & (ties(among, wanted, scale)[1] > 1)
     answers.answered[start : start + len(scores)] = 1
 
 
@@ -64,5 +65,5 @@ def put_vectors(
     block = block_of(log)
     for start in range(0, len(baskets), block):
         scores = wanted[start : start + block] @ items.T
-        put_scores(answers, baskets, log, start, scores, enters=enters)
+        put_scores(answers, baskets, log, start, scores, enters=enters, scale=1.0)
     answers.flush()

@@ -17,14 +17,14 @@ import orjson
 
 from models.domain import History, Recommendation
 from models.errors import Fatal
-from models.metrics import places
+from models.evaluation import ranks
 from models.ports import Deadline
 from stream.assemble import Parts
 from stream.batch import Arrival
 from stream.catalogue import CatalogueProcessor, Product
 from stream.contracts import decode_shopper
 from stream.delivery import Record
-from stream.derived import Derived
+from stream.derived import Derived, FirstOfDay
 from stream.replay.answers import Shown
 from stream.replay.store import Store
 from stream.settings import Settings
@@ -80,6 +80,7 @@ class InProcess:
         self._store = store
         self._rows = rows
         self._derived = Derived(parts.popularity, parts.memory)
+        self.overlooked = FirstOfDay()  # part of a checkpoint
         self._models = _Timed(parts.live, models_batch)
         self._processor = ShopperProcessor(
             settings, store.states, self._models, parts.popularity, self, 1,
@@ -120,14 +121,15 @@ class InProcess:
     def overlook(self, place: int, record: Record) -> None:
         """See ``Stage``. Steps are kept from a shopper's first search on: they say where it led."""
         value, key = orjson.loads(record.value or b"{}"), record.key or b""
+        item_id, ts = value.get("item_id"), value["ts"]
+        if self.overlooked.is_first(key.decode(), item_id, ts):
+            self._derived.popularity.add(item_id, ts)
         if self._derived.memory is None or not (value.get("query") or key in self._store.states):
-            if (item_id := value.get("item_id")) is not None:
-                self._derived.popularity.add(item_id, value["ts"])
             return
-        event = decode_shopper(record.topic, record.key, record.value, value["ts"])
+        event = decode_shopper(record.topic, record.key, record.value, ts)
         state = loads(self._store.states.get(key))
         state.apply(record.topic, place, event)
-        self._derived.learn(state, record.topic, place, event)
+        self._derived.remember(state, record.topic, place, event)
         self._store.states[key] = state.dumps()
 
     def newest(self, key: bytes) -> Shown | None:
@@ -206,4 +208,4 @@ def shown_of(value: bytes, rows: Mapping[str, int], ms: float = float("nan")) ->
          for n, line in enumerate(items)], dtype=np.float64,
     )  # fmt: skip
     listed = np.array([rows.get(line["item_id"], 0) for line in items], dtype=np.int32)
-    return Shown(listed, places(scores).astype(np.float32), told["reranked"], ms)
+    return Shown(listed, ranks(scores, scores).astype(np.float32), told["reranked"], ms)
