@@ -225,7 +225,8 @@ def measure(
         gains = np.array([gain for _, _, gain in found], dtype=np.float32)
         missing = np.full(len(q.targets) - len(places), np.inf)
         for row, weight in enumerate(WEIGHTS):
-            ranks = intervals.ranks(blend(retrieved, scores, weight, gains), places)
+            blended = blend(retrieved, scores, weight, gains)
+            ranks = intervals.ranks(blended, blended[places])
             ranks = np.concatenate([ranks, missing])
             measured.hits[row, column] = intervals.hit_rate(ranks, 10)
             measured.gains[row, column] = intervals.ndcg(ranks, 10)

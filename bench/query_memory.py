@@ -14,8 +14,9 @@ import argparse
 import json
 import time
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -36,13 +37,7 @@ from stream.demo.sample.log import events
 from stream.settings import load
 from stream.shoppers.state import ShopperState
 
-
-class Question(NamedTuple):
-    """What does the shopper choose next, of products that are new to them?"""
-
-    shopper: str
-    history: History
-    answer: str
+AT_ONCE = 64
 
 
 def learn(memory: QueryMemory, made: Shop, shoppers: int) -> int:
@@ -52,39 +47,47 @@ def learn(memory: QueryMemory, made: Shop, shoppers: int) -> int:
     for offset, event in enumerate(events(made, 7, shoppers, DAYS)):
         state, topic = states[event.user_id], topic_of(event.kind)
         state.apply(topic, offset, event)
-        if event.item_id is not None and (query := state.led_by(topic, offset, event.ts)):
-            memory.add(query, event.item_id, event.ts)
+        for query, item_id, ts in state.led_from(topic, offset, event.ts):
+            memory.add(query, item_id, ts, event.user_id)
             learnt += 1
     return learnt
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which product that is new to the shopper do they choose next?"""
+
+    shopper: str
+    history: History
+    answer: str
+
+
 def asked(made: Shop, shoppers: int) -> list[Question]:
-    """The new products that shoppers of the sample choose in the held-out days."""
+    """All questions of the held-out week that a recent query belongs to."""
     states: defaultdict[str, ShopperState] = defaultdict(ShopperState)
     met: defaultdict[str, set[str]] = defaultdict(set)
-    found = []
-    for offset, event in enumerate(events(made, 7, shoppers, DAYS + HELD_OUT_DAYS)):
-        who, item_id = event.user_id, event.item_id
-        if item_id is not None and item_id not in met[who]:
-            history = states[who].history()
-            if event.ts >= START_MS + DAYS * DAY_MS and history.steps:
-                found.append(Question(who, history, item_id))
-            met[who].add(item_id)
-        states[who].apply(topic_of(event.kind), offset, event)
+    found: list[Question] = []
+    for place, event in enumerate(events(made, 7, shoppers, DAYS + HELD_OUT_DAYS)):
+        state, answer = states[event.user_id], event.item_id
+        if answer is not None and answer not in met[event.user_id]:
+            met[event.user_id].add(answer)
+            history = state.history()
+            if event.ts >= START_MS + DAYS * DAY_MS and recent_query(history.steps):
+                found.append(Question(event.user_id, history, answer))
+        state.apply(topic_of(event.kind), place, event)
     return found
 
 
-def answered(recommender: Recommender, questions: list[Question]) -> Values:
-    """The place (q,) of each answer in its list, 0 the best; inf: it is not in."""
+def answered(lists: Recommender, questions: Sequence[Question]) -> Values:
+    """The place (q,) of each answer in the list for its question, 0 the best; inf: not in it."""
     ranks = np.full(len(questions), np.inf)
-    for start in range(0, len(questions), 64):
-        some = questions[start : start + 64]
-        deadline = Deadline.after(60.0, time.monotonic)  # without the LLM nothing waits for it
-        lists = recommender.recommend([each.history for each in some], deadline)
-        for n, (each, made) in enumerate(zip(some, lists, strict=True), start):
-            ids = [line.item_id for line in made.items]
-            if each.answer in ids:
-                ranks[n] = ids.index(each.answer)
+    for start in range(0, len(questions), AT_ONCE):
+        some = questions[start : start + AT_ONCE]
+        made = lists.recommend([q.history for q in some], Deadline.after(1e9, time.monotonic))
+        for n, (question, told) in enumerate(zip(some, made, strict=True), start):
+            ids = [line.item_id for line in told.items]
+            if question.answer in ids:
+                ranks[n] = ids.index(question.answer)
     return ranks
 
 
@@ -119,7 +122,7 @@ def main() -> None:
     )
     made, memory = shop(), QueryMemory(encoder)
     learnt = learn(memory, made, told.learn)
-    questions = [q for q in asked(made, told.ask) if recent_query(q.history.steps)]
+    questions = asked(made, told.ask)
     ranks = compare(encoder, memory, made, questions)
     groups = np.unique([q.shopper for q in questions], return_inverse=True)[1].astype(np.int64)
     figures: dict[str, float | Interval] = {}

@@ -18,6 +18,9 @@ import orjson
 
 from models.domain import Kind, Recommendation
 from models.errors import BadMessage, InvalidFile, InvalidSettings, UnreadableState
+from models.recommend.popularity import Popularity
+from models.recommend.query_memory import QueryMemory
+from models.testing import HashEncoder
 from stream.contracts.codec import (
     AsOf,
     ShopperEvent,
@@ -31,7 +34,8 @@ from stream.contracts.topics import SHOPPER_TOPICS
 from stream.files.columns import EVENTS, PRODUCTS, Columns
 from stream.importers.run import import_log
 from stream.settings import Settings, load
-from stream.shoppers.state import ShopperState, loads
+from stream.shoppers.aggregates import Derived
+from stream.shoppers.state import Applied, ShopperState, loads
 from testbed import damage
 from testbed.published_logs import WRITERS, lines
 
@@ -100,11 +104,13 @@ def state(dice: Random) -> bool:
     return True
 
 
+_DERIVED: Final = Derived(Popularity(28), QueryMemory(HashEncoder()))
+
+
 def use(read: ShopperState) -> None:
     """Everything that the processor does with a state, then an event of each kind, and again."""
     for again in range(2):
         assert len(read.history().steps) == len(read.rows)
-        list(read.led())
         as_of = AsOf(0, read.offsets, read.newest_ts)
         encode_recommendation(_EMPTY, user_id="u", trigger="click", as_of=as_of, ts=NOW)
         for kind, topic in zip([*Kind, None], SHOPPER_TOPICS, strict=True):
@@ -114,8 +120,9 @@ def use(read: ShopperState) -> None:
             item = None if kind in (Kind.SEARCH, None) else "i"
             query = "hat" if kind is Kind.SEARCH else None
             event = ShopperEvent(kind, "u", NOW + again, item, query, event_id=f"f{again}")
-            read.apply(topic, offset, event)
-            read.led_by(topic, offset, event.ts)
+            if read.apply(topic, offset, event) is Applied.NEW:
+                _DERIVED.learn(read, topic, offset, event)
+        _DERIVED.learn_all("u", read)
         assert loads(read.dumps()) == read
 
 

@@ -96,6 +96,7 @@ class ReplayShop:
     ) -> Answers:  # fmt: skip
         settings = weft_settings.load({}, data_dir=work, list_size=list_size, partitions=1)
         popularity, index = Popularity(7), MemoryIndex()
+        self.popularity = popularity
         self.memory = QueryMemory(self.encoder)
         recommender = Recommender(
             index, ZeroShotSpace(self.encoder), popularity, None, 0.0, list_size, list_size,
@@ -115,7 +116,7 @@ class ReplayShop:
             nonlocal made
             store.checkpoint(
                 popularity=popularity.dump().encode(), memory=self.memory.dump().encode(),
-                place=b"%d" % place,
+                place=b"%d" % place, overlooked=stage.overlooked.dump().encode(),
             )  # fmt: skip
             made += 1
             if made == stop_at:
@@ -127,6 +128,8 @@ class ReplayShop:
             mine = np.isin(self.spool.users, self.log.users[asked.baskets.shoppers])
         answers = Answers(work / "answers", asked.baskets)
         stage = InProcess(settings, parts, store, rows)
+        if (told := store.mark("overlooked")) is not None:
+            stage.overlooked.restore(told.decode())
         plan = Plan(
             self.spool, self.log, asked.baskets, self.products, asked.until, batch,
             protocols.held_out(asked, self.log, self.spool), mine,

@@ -103,7 +103,7 @@ NAMES: Final = tuple(_MAKE)
 def candidates(name: str, *, streaming: bool, work: Path) -> Sequence[Baseline]:
     """The settings of one of ``NAMES``; see ``models.baselines.base.tuned``.
 
-    ``streaming``: what counts popularity counts all that was before a question, as serving does,
-    and not training events alone. ``work`` is a folder for the checkpoints of what trains long.
+    ``streaming``: what counts popularity counts all that was before a question, and not training
+    events alone. ``work`` is a folder for the checkpoints of what trains long.
     """
     return _MAKE[name](streaming, work)

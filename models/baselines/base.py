@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,12 +21,9 @@ from torch import Tensor
 
 from models.evaluation.intervals import Values
 from models.training.data.log import TrainingLog
-from models.training.data.splits import Questions, gains
+from models.training.data.splits import Questions, gains, ranks_by
 
 Ints = NDArray[np.int64]
-
-_SCORED: Final = 256  # questions a block of scores, and
-_SCORES: Final = 32_000_000  # scores a block, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,33 +127,17 @@ def learnt_pairs(log: TrainingLog, ends: Ints, newest: int | None = None) -> tup
     return keys // (log.items + 1), keys % (log.items + 1)
 
 
-def ranks(
+def ranks_of(
     baseline: Baseline, log: TrainingLog, questions: Questions, *, again: bool = False
 ) -> Values:
-    """Ranks (q,) of the targets among all items, 0 the best; a tie has the mean of its ranks.
-
-    Infinite where the target has no score. What a shopper had before is left out and the target
-    never is, as in ``models/training/data/splits.py``; with ``again`` nothing is left out.
-    """
-    found = np.empty(len(questions))
+    """Ranks (q,) of the targets: see ``models.training.data.splits.ranks_by``."""
     asked = Asked.of(log, questions)
     order = np.argsort(asked.ts, kind="stable")  # a baseline that moves through time goes once
-    block = max(1, min(_SCORED, _SCORES // (log.items + 1)))
-    for begin in range(0, len(order), block):
-        some = order[begin : begin + block]
-        scores = baseline.scores(log, asked.take(some)).clone()
-        scores[:, 0] = -torch.inf
-        targets = torch.from_numpy(questions.targets[some])[:, None]
-        wanted = scores.gather(1, targets)
-        if not again:
-            had = steps(log, asked.take(some))
-            scores[torch.from_numpy(had.of), torch.from_numpy(had.rows)] = -torch.inf
-            scores.scatter_(1, targets, wanted)
-        above = (scores > wanted).sum(1)
-        equal = (scores == wanted).sum(1)
-        unlisted = wanted[:, 0] == -torch.inf
-        found[some] = torch.where(unlisted, torch.inf, above + (equal - 1) / 2).numpy()
-    return found
+
+    def scores(places: Ints) -> Tensor:
+        return baseline.scores(log, asked.take(places)).clone()
+
+    return ranks_by(log, questions, scores, order, scale=None, again=again)
 
 
 def known(scores: Tensor) -> Tensor:
@@ -174,8 +155,8 @@ def tuned(
 ) -> Baseline:
     """The candidate that finds most of ``validation`` (NDCG@10) when fitted on ``ends``.
 
-    Of equals the first. ``again``: what the shopper had may be the answer, as in ``ranks``. It is
-    to be fitted again, on all that may be learnt. Where there is nothing to choose, for want of
+    Of equals the first. ``again``: what the shopper had may be the answer, as in ``ranks_by``. It
+    is to be fitted again, on all that may be learnt. Where there is nothing to choose, for want of
     candidates or of validation, nothing is fitted; two at most are held at once.
     """
     best, most = candidates[0], -1.0
@@ -183,7 +164,7 @@ def tuned(
         return best
     for candidate in candidates:
         candidate.fit(log, ends)
-        found = float(gains(ranks(candidate, log, validation, again=again)).mean())
+        found = float(gains(ranks_of(candidate, log, validation, again=again)).mean())
         if found > most:
             best, most = candidate, found
     return best

@@ -1,4 +1,7 @@
-"""What is popular, ever or of late, the same for every shopper; and what a shopper had last."""
+"""What is popular, ever or of late, the same for every shopper; and what a shopper had last.
+
+As the field counts: every event, where Weft's own popularity counts shoppers a day.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ _DAY: Final = 86_400_000  # ms
 class MostPopular:
     """Items by their events, all of training.
 
-    With ``streaming`` by all events before the question's ts, whoever's, as serving counts them.
+    With ``streaming`` by all events before the question's ts, whoever's.
     """
 
     name = "most-popular"
@@ -52,8 +55,8 @@ class MostPopular:
 class RecentlyPopular:
     """Items by their events of the last ``days`` before the question, never one at its ts or later.
 
-    With ``streaming`` all events count, whoever's, as serving counts them; without, in
-    leave-one-out, those of training alone. 12 bytes an event are held.
+    With ``streaming`` all events count, whoever's; without, in leave-one-out, those of training
+    alone. 12 bytes an event are held.
     """
 
     name = "recently-popular"

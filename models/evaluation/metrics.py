@@ -79,13 +79,6 @@ def cold_recall(
     return told
 
 
-def places(scores: NDArray[np.floating]) -> Values:
-    """Ranks (k,) of a list's scores (k,), the highest 0: each the mean rank of its ties."""
-    _, which, sizes = np.unique(-scores, return_inverse=True, return_counts=True)
-    first = np.cumsum(sizes) - sizes
-    return np.asarray((first + (sizes - 1) / 2)[which], dtype=np.float64)
-
-
 def lists_of(
     lists: Ints,
     counts: Ints,

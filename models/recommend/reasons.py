@@ -27,8 +27,8 @@ def popular(days: int) -> str:
 
 
 def led_to(query: str, count: int) -> str:
-    """The reason of an item that was chosen ``count`` times after searches like the shopper's."""
-    return f'others who searched for "{_short(query)}" or the like chose this {count} times'
+    """The reason of an item that at least ``count`` shoppers chose after searches like this one."""
+    return f'{count}+ shoppers who searched for "{_short(query)}" or the like chose this'
 
 
 def grounded(

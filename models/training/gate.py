@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.evaluation import intervals
 from models.evaluation.intervals import Interval, Values, bootstrap, paired_difference
 from models.ports import FloatArray
 from models.rerank.fusion import blend
@@ -127,8 +128,8 @@ def scored_ranks(
             continue
         scores = score(place, rows)
         for weight in filter(None, measured):
-            order = np.argsort(-blend(both - more, scores, weight, more), kind="stable")
-            measured[weight][place] = np.flatnonzero(order == right[0])[0]
+            blended = blend(both - more, scores, weight, more)
+            measured[weight][place] = intervals.ranks(blended, blended[right])[0]
     return measured
 
 

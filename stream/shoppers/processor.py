@@ -330,7 +330,7 @@ class ShopperProcessor:
 
     def _admit(self, partition: int, key: bytes, state: ShopperState) -> None:
         """Derives from a state that was read, before an event changes it."""
-        self._derived.learn_all(state)
+        self._derived.learn_all(key.decode(), state)
         if state.rerank_due and self._recommender.wants_rerank:
             self._backlog.add(key, partition)
 

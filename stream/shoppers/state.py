@@ -124,16 +124,24 @@ class ShopperState:
             frozenset(row[3] for row in self.bought),
         )
 
-    def led_by(self, topic: str, offset: int, ts: int) -> str | None:
-        """The query that led to the step of this record, None without one or without the step."""
+    def led(self) -> Iterator[tuple[str, str, int]]:
+        """(query, item_id, ts) of each step that a query led to."""
+        return self._led(range(len(self.rows)))
+
+    def led_from(self, topic: str, offset: int, ts: int) -> Iterator[tuple[str, str, int]]:
+        """The same of the step of this record and of those that it may have led to.
+
+        Nothing where the step is not kept.
+        """
         place = (ts, RANKS[topic], offset)
         at = bisect_left(self.rows, place, key=lambda row: row[:3])
         there = at < len(self.rows) and self.rows[at][:3] == place
-        return self._leading(at) if there else None
+        last = min(at + FOLLOWED_STEPS + 1, len(self.rows)) if there else at
+        return self._led(range(at, last))
 
-    def led(self) -> Iterator[tuple[str, str, int]]:
-        """(query, item_id, ts) of each step that a query led to."""
-        for at, row in enumerate(self.rows):
+    def _led(self, places: range) -> Iterator[tuple[str, str, int]]:
+        for at in places:
+            row = self.rows[at]
             if row[4] is not None and (query := self._leading(at)):
                 yield query, row[4], row[0]
 

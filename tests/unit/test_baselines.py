@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from models.baselines.base import Asked, Baseline, learnt_pairs, ranks, tuned
+from models.baselines.base import Asked, Baseline, learnt_pairs, ranks_of, tuned
 from models.baselines.neighbours import ItemKNN
 from models.baselines.popular import LastItems, MostPopular, RecentlyPopular
 from models.baselines.titles import TitleBM25, TitleSimilarity
 from models.domain import Item, Kind
 from models.ports import FloatArray
 from models.training.data.log import Logged, TrainingLog
-from models.training.data.splits import Questions, last_events
-from models.training.data.splits import ranks as vector_ranks
+from models.training.data.splits import Questions, last_events, ranks
 from models.training.data.write_log import prepare
 from tests.training_log import DAY, encode, small_log
 
@@ -336,7 +335,7 @@ def test_ranks_are_those_that_vectors_have(tmp_path: Path) -> None:
     baseline = TitleSimilarity(1e-9)  # the last title alone
     last = torch.from_numpy(log.titles[log.rows[test.ends - 1]].astype(np.float32))
     items = torch.from_numpy(log.titles[: log.items + 1].astype(np.float32))
-    ours, theirs = ranks(baseline, log, test), vector_ranks(log, test, last, items)
+    ours, theirs = ranks_of(baseline, log, test), ranks(log, test, last, items)
     assert ours == pytest.approx(theirs, abs=1)  # float16 breaks a tie now and then
     assert np.median(np.abs(ours - theirs)) == 0
 
@@ -345,10 +344,10 @@ def test_what_was_had_is_left_out_unless_it_may_come_again(tmp_path: Path) -> No
     log = log_of(tmp_path, *(("u", n, item) for n, item in enumerate([4, 5, 1, 6])))
     asked = Questions(*(np.array([v]) for v in (0, 0, 2, 1)))
     # after 4 and 5, item 1 is not the shopper's own; after 4, 5 and 1, item 4 is the third
-    assert ranks(LastItems(), log, asked, again=True).tolist() == [inf]
+    assert ranks_of(LastItems(), log, asked, again=True).tolist() == [inf]
     asked = Questions(*(np.array([v]) for v in (0, 0, 3, 4)))
-    assert ranks(LastItems(), log, asked, again=True).tolist() == [2]
-    assert ranks(LastItems(), log, asked).tolist() == [0]
+    assert ranks_of(LastItems(), log, asked, again=True).tolist() == [2]
+    assert ranks_of(LastItems(), log, asked).tolist() == [0]
 
 
 def test_tuning_keeps_what_validation_finds_best(tmp_path: Path) -> None:

@@ -14,22 +14,68 @@ from models.evaluation.intervals import (
     ndcg,
     paired_difference,
     ranks,
-    reciprocal_rank,
+    ties,
 )
+from models.ports import FloatArray
 
 
 def array(*values: float) -> Any:  # of scores, and of ranks, which are float64
     return np.array(values, dtype=np.float32)
 
 
+def ranked(scores: FloatArray, *targets: int) -> list[float]:
+    return list(ranks(scores, scores[list(targets)]).tolist())
+
+
 def test_a_rank_counts_the_better_scores() -> None:
-    assert ranks(array(0.1, 0.9, 0.5), [0, 1, 2]).tolist() == [2, 0, 1]
+    assert ranked(array(0.1, 0.9, 0.5), 0, 1, 2) == [2, 0, 1]
 
 
 def test_a_tie_takes_the_mean_of_its_ranks() -> None:
-    assert ranks(array(0.9, 0.5, 0.5, 0.5, 0.1), [2]).tolist() == [2]  # of 1, 2, 3
-    assert ranks(array(0.5, 0.5), [0]).tolist() == [0.5]
-    assert ranks(array(*[0.0] * 20), [3]).tolist() == [9.5]
+    assert ranked(array(0.9, 0.5, 0.5, 0.5, 0.1), 2) == [2]  # of 1, 2, 3
+    assert ranked(array(0.5, 0.5), 0) == [0.5]
+    assert ranked(array(*[0.0] * 20), 3) == [9.5]
+    scores = array(0.9, 0.5, 0.5, 0.5, 0.1)
+    assert ranks(scores, scores).tolist() == [0, 2, 2, 2, 4]
+    assert ranks(array(), array()).tolist() == []
+
+
+def test_rows_are_ranked_each_by_itself() -> None:
+    scores = np.array([[0.1, 0.9, 0.9], [0.3, 0.2, 0.1]], dtype=np.float32)
+    assert ranks(scores, scores[:, 1:]).tolist() == [[0.5, 0.5], [1, 2]]
+
+
+def test_what_has_no_score_is_not_listed() -> None:
+    assert ranked(array(-inf, 0.5, -inf), 0, 1) == [inf, 0]
+
+
+@pytest.mark.parametrize("rows", [400, 401, 403])
+@pytest.mark.parametrize("dim", [3, 16, 100, 384])
+def test_equal_vectors_tie_wherever_in_a_matrix_they_lie(rows: int, dim: int) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        one, asked = random.standard_normal((2, dim)).astype(np.float32)
+        items = np.tile(one / np.linalg.norm(one), (rows, 1))
+        scores = items @ (asked / np.linalg.norm(asked))
+        assert ranks(scores, scores).tolist() == [(rows - 1) / 2] * rows
+
+
+def test_scores_that_a_dot_product_can_tell_apart_do_not_tie() -> None:
+    scores = array(0.7, 0.7 + 4e-6, 0.7 - 4e-6, 0.7 + 1e-7)
+    assert ranked(scores, 0, 1, 2, 3) == [1.5, 0, 3, 1.5]
+    above, equal = ties(scores, scores[:1])
+    assert (above.tolist(), equal.tolist()) == ([1], [2])
+
+
+def test_the_scale_of_other_scores_is_their_own() -> None:
+    logits = array(12.0, 12.0 + 4e-6, 11.9, -40)  # as far apart as float32 has them
+    assert ranks(logits, logits, None).tolist() == [0.5, 0.5, 2, 3]
+    small = array(3e-7, 2e-7, 1e-7, -inf)
+    assert ranks(small, small[:3], None).tolist() == [0, 1, 2]
+    counts = array(500_000, 499_999, 2, 1)
+    assert ranks(counts, counts, None).tolist() == [0, 1, 2, 3]
+    nothing = array(-inf, -inf)
+    assert ranks(nothing, nothing, None).tolist() == [inf, inf]
 
 
 def test_a_hit_is_any_target_among_the_first_k() -> None:
@@ -49,11 +95,6 @@ def test_ndcg_of_several_targets_is_measured_by_the_best_order() -> None:
     # found at 0 and 2 of three: (1 + 1/2) / (1 + 1/log2(3) + 1/2)
     assert ndcg(array(0, 2, inf), 10) == pytest.approx(1.5 / (1.5 + 1 / log2(3)))
     assert ndcg(array(*range(12)), 10) == pytest.approx(1)
-
-
-def test_the_reciprocal_rank_is_of_the_first_target() -> None:
-    assert reciprocal_rank(array(3, 7)) == Fraction(1, 4)
-    assert reciprocal_rank(array(inf)) == 0
 
 
 def test_the_interval_of_coin_throws_is_the_binomials() -> None:

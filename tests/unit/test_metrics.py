@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from models.evaluation import intervals
 from models.evaluation.intervals import Values, hit_rate, ndcg
-from models.evaluation.metrics import KS, Exposure, accuracy, cold_recall, gini, lists_of, places
+from models.evaluation.metrics import KS, Exposure, accuracy, cold_recall, gini, lists_of
 
 Ints = NDArray[np.int64]
 
@@ -113,12 +114,6 @@ def test_without_a_cold_target_there_is_no_cold_recall() -> None:
     assert np.isnan(found["cold recall@10"]).all()
 
 
-def test_scores_become_places_with_ties_at_their_mean() -> None:
-    assert places(np.array([0.9, 0.5, 0.5, 0.5, 0.1])).tolist() == [0, 2, 2, 2, 4]
-    assert places(np.array([0.1, 0.9, 0.1], dtype=np.float32)).tolist() == [1.5, 0, 1.5]
-    assert places(np.zeros(0)).tolist() == []
-
-
 def test_an_independent_library_finds_the_same() -> None:
     random = np.random.default_rng(2)
     questions = [random.choice(150, random.integers(1, 30), replace=False) for _ in range(60)]
@@ -149,7 +144,7 @@ def rankings(draw: st.DrawFn) -> tuple[Values, Ints]:
     questions = []
     for _ in range(draw(st.integers(1, 4))):
         scores = draw(st.lists(st.integers(0, 3), min_size=1, max_size=40))
-        among = places(np.array(scores, dtype=np.float64))
+        among = intervals.ranks(*[np.array(scores, dtype=np.float64)] * 2)
         size = draw(st.integers(1, len(scores)))
         missing = draw(st.integers(0, 3))
         questions.append([*among[:size], *[inf] * missing])

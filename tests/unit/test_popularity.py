@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+
+import pytest
 
 from models.recommend.popularity import Popularity
 
@@ -71,6 +74,7 @@ def test_a_new_favourite_shows_within_one_part_in_a_hundred() -> None:
     for _ in range(1000):
         popularity.add("a", NOON)
         popularity.add("b", NOON)
+    popularity.add("a", NOON)
     assert popularity.top(1)[0][0] == "a"
     for _ in range(30):
         popularity.add("b", NOON)
@@ -113,6 +117,104 @@ def test_cleared_counts_start_anew_at_any_time() -> None:
     assert popularity.top(5) == []
     popularity.add("earlier", NOON)
     assert counted(popularity) == {"earlier": 1}
+
+
+class Watching(str):
+    """An id that tells whenever it is looked up or compared."""
+
+    def __new__(cls, text: str, told: Callable[[], None]) -> Watching:
+        made = super().__new__(cls, text)
+        made.told = told
+        return made
+
+    told: Callable[[], None]
+
+    def __hash__(self) -> int:
+        self.told()
+        return super().__hash__()
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other)
+
+    def __gt__(self, other: str) -> bool:
+        self.told()
+        return super().__gt__(other)
+
+    def __lt__(self, other: str) -> bool:
+        self.told()
+        return super().__lt__(other)
+
+
+@pytest.mark.parametrize("asked", ["top", "earlier"])
+def test_a_ranking_of_before_a_clear_is_not_kept(asked: str) -> None:
+    popularity = Popularity(days=7)
+    rebalanced = False
+
+    def rebalance() -> None:  # while another thread ranks: another worker's shoppers from now on
+        nonlocal rebalanced
+        if not rebalanced and not popularity._lock.locked():
+            rebalanced = True
+            popularity.clear()
+            for item_id in ("c", "c", "b"):
+                popularity.add(item_id, NOON)
+            popularity.add("b", NOON + DAY)
+
+    for item_id in ("a", "b"):
+        for _ in range(100):
+            popularity.add(Watching(item_id, rebalance), NOON)
+    popularity.add("b", NOON + DAY)
+    rebalanced = False
+    answers = [dict(getattr(popularity, asked)(5)) for _ in range(2)]
+    assert rebalanced
+    whole = {"c": 2, "b": 2} if asked == "top" else {"c": 2, "b": 1}
+    assert answers == [whole, whole]
+
+
+@pytest.mark.parametrize("asked", ["top", "earlier"])
+def test_the_writer_waits_for_no_ranking(asked: str) -> None:
+    popularity = Popularity(days=7)
+    locked: list[bool] = []
+    for n in range(50):
+        item_id = Watching(f"i{n}", lambda: locked.append(popularity._lock.locked()))
+        popularity.add(item_id, NOON)
+        popularity.add(item_id, NOON + DAY)
+    locked.clear()
+    assert len(getattr(popularity, asked)(10)) == 10
+    assert locked, "nothing was looked up or compared"
+    assert not any(locked)
+
+
+def test_a_restore_leaves_no_ranking_of_before() -> None:
+    one, two = Popularity(days=7), Popularity(days=7)
+    for each, item_id in ((one, "a"), (two, "b")):
+        each.add(item_id, NOON)
+        each.add(item_id, NOON + DAY)
+        assert each.earlier(5) == [(item_id, 1)]
+    one.restore(two.dump())
+    assert one.earlier(5) == [("b", 1)]
+
+
+def test_a_ranking_lags_by_a_share_of_the_window_however_long_it_has_run() -> None:
+    popularity = Popularity(days=2)
+    for day in range(400):
+        for _ in range(50):
+            popularity.add("a", NOON + day * DAY)
+    today = NOON + 400 * DAY
+    popularity.add("a", today)
+    assert popularity.top(1) == [("a", 51)]
+    for _ in range(60):
+        popularity.add("b", today)
+    assert popularity.top(1) == [("b", 60)]
+
+
+def test_the_same_counts_have_one_order() -> None:
+    there, back = Popularity(days=7), Popularity(days=7)
+    for each, order in ((there, "abcdef"), (back, "fedcba")):
+        for item_id in order:
+            each.add(item_id, NOON)
+        each.add("x", NOON + DAY)
+    assert there.top(3) == back.top(3)
+    assert there.earlier(3) == back.earlier(3)
 
 
 def test_what_is_restored_answers_as_the_other_goes_on_to_answer() -> None:

@@ -17,6 +17,7 @@ from models.recommend.query_memory import (
     HALF_SURE,
     RAISE,
     RECENT_STEPS,
+    REGISTERS,
     QueryMemory,
     Remembered,
     leading_query,
@@ -35,9 +36,10 @@ def memory(half_life_days: float = 10.0, queries: int = 100, items: int = 10) ->
 
 
 def learnt(*events: tuple[str, str, int]) -> QueryMemory:
+    """By a shopper each."""
     made = memory()
-    for query, item_id, ts in events:
-        made.add(query, item_id, ts)
+    for n, (query, item_id, ts) in enumerate(events):
+        made.add(query, item_id, ts, f"s{n}")
     return made
 
 
@@ -73,6 +75,48 @@ def test_a_query_without_words_is_neither_learnt_nor_answered() -> None:
     assert made.recall([" ", ""]) == {}
 
 
+def test_a_shopper_is_one_however_often_and_by_whichever_query() -> None:
+    made = memory()
+    for n in range(100):
+        for query in (DRESS, "midi linen summer dress"):
+            made.add(query, "bot", NOW, "bot")
+            made.add(query, "b", NOW, f"s{n % 2}")
+    [found] = made.recall([DRESS])[DRESS]
+    assert (found.item_id, found.count, found.weight) == ("b", 2, pytest.approx(2))
+
+
+def test_a_choice_again_is_as_young_as_the_last_one() -> None:
+    made = learnt((DRESS, "a", NOW), (DRESS, "a", NOW))
+    made.add(DRESS, "a", NOW + 20 * DAY, "s0")
+    made.add(DRESS, "a", NOW + 10 * DAY, "s0")  # late
+    [found] = made.recall([DRESS])[DRESS]
+    assert (found.count, found.weight) == (2, pytest.approx(1.25))
+
+
+def test_many_shoppers_are_never_told_of_as_more_than_they_are() -> None:
+    for shoppers in (2, 10, 100, 1000):
+        [found] = learnt(*[(DRESS, "a", NOW)] * shoppers).recall([DRESS])[DRESS]
+        assert found.count <= min(shoppers, REGISTERS)
+        expected = REGISTERS * (1 - (1 - 1 / REGISTERS) ** shoppers)
+        assert found.count == pytest.approx(expected, abs=6)
+        assert found.weight == pytest.approx(found.count)
+
+
+def test_the_writer_waits_for_no_sums() -> None:
+    made = learnt(*[(DRESS, f"i{n % 5}", NOW) for n in range(50)])
+    summed: list[bool] = []
+    weights = made._weights
+
+    class Watched(QueryMemory):
+        def _weights(self, led: bytes, now: int) -> np.ndarray:
+            summed.append(made._lock.locked())
+            return weights(led, now)
+
+    made.__class__ = Watched
+    assert recalled(made, DRESS)
+    assert summed == [False]
+
+
 def test_what_was_chosen_once_is_not_told() -> None:
     made = learnt((DRESS, "a", NOW), *[(DRESS, "b", NOW)] * 2)
     assert recalled(made, DRESS) == ["b"]
@@ -83,15 +127,15 @@ def test_counts_halve_by_the_events_own_time() -> None:
     made = learnt(*old, *[(DRESS, "new", NOW + 20 * DAY)] * 2)
     found = {each.item_id: each.weight for each in made.recall([DRESS])[DRESS]}
     assert found == pytest.approx({"old": 1, "new": 2})  # two half-lives of ten days
-    made.add("something else", "x", NOW + 30 * DAY)
+    made.add("something else", "x", NOW + 30 * DAY, "s0")
     found = {each.item_id: each.weight for each in made.recall([DRESS])[DRESS]}
     assert found == pytest.approx({"old": 0.5, "new": 1})
 
 
 def test_a_century_of_half_lives_does_not_overflow() -> None:
     made = memory(half_life_days=1.0)
-    for ts in (0, 0, 40_000 * DAY, 40_000 * DAY):
-        made.add(DRESS, "new" if ts else "old", ts)
+    for ts, who in ((0, "s0"), (0, "s1"), (40_000 * DAY, "s0"), (40_000 * DAY, "s1")):
+        made.add(DRESS, "new" if ts else "old", ts, who)
     found = {each.item_id: each.weight for each in made.recall([DRESS])[DRESS]}
     assert found == pytest.approx({"old": 0, "new": 2})
 
@@ -99,12 +143,16 @@ def test_a_century_of_half_lives_does_not_overflow() -> None:
 def test_the_order_in_which_events_arrive_does_not_matter() -> None:
     rng = random.Random(0)
     events = [
-        (rng.choice([DRESS, "wool coat", "linen dress"]), rng.choice("abc"), NOW + n * DAY)
+        (rng.choice([DRESS, "wool coat", "linen dress"]), rng.choice("abc"), NOW + n * DAY, f"s{n}")
         for n in range(60)
     ]
-    there = learnt(*events).recall([DRESS, "wool coat"])
+    one, other = memory(), memory()
+    for event in events:
+        one.add(*event)
     rng.shuffle(events)
-    back = learnt(*events).recall([DRESS, "wool coat"])
+    for event in events:
+        other.add(*event)
+    there, back = (each.recall([DRESS, "wool coat"]) for each in (one, other))
     for query, items in there.items():
         assert [each.item_id for each in items] == [each.item_id for each in back[query]]
         assert [each.weight for each in items] == pytest.approx(
@@ -115,9 +163,9 @@ def test_the_order_in_which_events_arrive_does_not_matter() -> None:
 def test_queries_and_items_are_bounded_and_the_heaviest_stay() -> None:
     made = memory(queries=20, items=5)
     for n in range(300):
-        made.add(f"query{n} word{n}", f"i{n % 7}", NOW)
-        made.add(DRESS, f"d{n}", NOW)
-        made.add(DRESS, "best", NOW)
+        made.add(f"query{n} word{n}", f"i{n % 7}", NOW, "s")
+        made.add(DRESS, f"d{n}", NOW, "s")
+        made.add(DRESS, "best", NOW, f"s{n % 9}")
     held = made._queries
     assert len(held) <= 40
     assert max(len(led) for led in held.values()) <= 10
@@ -131,9 +179,9 @@ def test_a_query_that_went_and_came_again_stands_there_once() -> None:
     made = memory(queries=2)
     for _ in range(3):
         for n in range(8):
-            made.add(f"other{n} words{n}", "x", NOW)
+            made.add(f"other{n} words{n}", "x", NOW, f"s{n}")
             made.recall([DRESS])
-        made.add(DRESS, "a", NOW + DAY)
+        made.add(DRESS, "a", NOW + DAY, "s")
         made.recall([DRESS])
     texts = made._vectors._texts
     assert len(texts) == len(set(texts))
@@ -143,8 +191,8 @@ def test_a_query_that_went_and_came_again_stands_there_once() -> None:
 def test_more_queries_than_are_encoded_at_once_are_all_found_in_the_end() -> None:
     made = memory()
     for n in range(90):
-        made.add(f"word{n} dress", f"i{n}", NOW)
-        made.add(f"word{n} dress", f"i{n}", NOW)
+        made.add(f"word{n} dress", f"i{n}", NOW, "s0")
+        made.add(f"word{n} dress", f"i{n}", NOW, "s1")
     assert recalled(made, "word0 dress") == ["i0"]  # the query itself needs no vector
     assert not made.caught_up
     found = [recalled(made, f"word{n} dress")[0] for n in range(90)]
@@ -158,8 +206,8 @@ def test_what_is_cleared_is_forgotten() -> None:
     assert recalled(made, DRESS) == ["a"]
     made.clear()
     assert made.recall([DRESS]) == {}
-    made.add(DRESS, "b", NOW - 50 * DAY)
-    made.add(DRESS, "b", NOW - 50 * DAY)
+    made.add(DRESS, "b", NOW - 50 * DAY, "s0")
+    made.add(DRESS, "b", NOW - 50 * DAY, "s1")
     [found] = made.recall([DRESS])[DRESS]
     assert (found.item_id, found.weight) == ("b", pytest.approx(2))  # and so is what time it was
 
@@ -170,7 +218,7 @@ def test_one_thread_may_write_while_another_reads() -> None:
 
     def write() -> None:
         for n in range(4000):
-            made.add(f"word{n % 50} dress", f"i{n % 9}", NOW + n)
+            made.add(f"word{n % 50} dress", f"i{n % 9}", NOW + n, f"s{n}")
             if n == 2000:
                 made.clear()
         done.set()
@@ -182,8 +230,8 @@ def test_one_thread_may_write_while_another_reads() -> None:
         made.recall([DRESS, "word3 dress"])
         reads += 1
     writer.join()
-    for _ in range(2):
-        made.add(DRESS, "last", NOW + DAY)
+    for who in ("s0", "s1"):
+        made.add(DRESS, "last", NOW + DAY, who)
     assert recalled(made, DRESS)[0] == "last"
     assert set(made._vectors._texts) <= set(made._queries) | set(made._unread) | {DRESS}
 
@@ -251,7 +299,7 @@ def test_what_is_restored_answers_as_the_other_goes_on_to_answer() -> None:
     picks = random.Random(5)
     one = memory(queries=8, items=3)
     for n in range(200):
-        one.add(" ".join(picks.sample(words, 3)), f"i{n % 7}", NOW + n * DAY // 9)
+        one.add(" ".join(picks.sample(words, 3)), f"i{n % 7}", NOW + n * DAY // 9, f"s{n % 5}")
         if n % 50 == 0:
             one.recall([DRESS])
     two = memory(queries=8, items=3)
@@ -260,4 +308,4 @@ def test_what_is_restored_answers_as_the_other_goes_on_to_answer() -> None:
         query = " ".join(picks.sample(words, 3))
         assert one.recall([query, DRESS]) == two.recall([query, DRESS])
         for each in (one, two):
-            each.add(query, f"i{n % 7}", NOW + n * DAY // 9)
+            each.add(query, f"i{n % 7}", NOW + n * DAY // 9, f"s{n % 5}")

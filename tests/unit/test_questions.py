@@ -7,6 +7,7 @@ from models.domain import Item, Kind
 from models.training.data.log import Logged, TrainingLog
 from models.training.data.splits import Questions, by_time, gains, hits, last_events, ranks
 from models.training.data.write_log import prepare
+from models.training.gate import scored_ranks
 from tests.training_log import encode
 
 ITEMS = [Item(f"i{n}", f"thing {n}", 0) for n in range(1, 7)]
@@ -66,6 +67,35 @@ def test_a_target_that_was_had_is_ranked_all_the_same(tmp_path: Path) -> None:
     items = torch.tensor([[0.0], [0.9], [0.95], [0.5], [0.4], [0.7], [0.1]])
     question = Questions(*(np.array([v]) for v in (0, 0, 2, 1)))
     assert ranks(log, question, torch.ones(1, 1), items).tolist() == [0.0]
+
+
+def test_equal_vectors_have_one_rank_whichever_is_asked_for(tmp_path: Path) -> None:
+    count = 402  # and row 0: of blocks of 4 rows some are left, which BLAS sums in another order
+    told = [Logged("u", n, Kind.CLICK, f"i{1 + n % 2}") for n in range(3)]
+    things = [Item(f"i{n}", f"thing {n}", 0) for n in range(1, count + 1)]
+    log = prepare(tmp_path, things, told, encode)
+    random = np.random.default_rng(0)
+    targets = np.array([3, 200, count])  # i1 and i2 were had
+    places = np.zeros_like(targets)
+    questions = Questions(places, places, places + 2, targets)
+    for _ in range(50):
+        vectors = torch.from_numpy(random.standard_normal((4, 16)).astype(np.float32))
+        one, *shoppers = torch.nn.functional.normalize(vectors)
+        found = ranks(log, questions, torch.stack(shoppers), one.repeat(count + 1, 1))
+        assert found.tolist() == [(count - 3) / 2] * 3
+
+
+def test_a_reranker_that_tells_equal_candidates_no_better_apart_gives_the_mean(
+    tmp_path: Path,
+) -> None:
+    log = log_of(tmp_path, ("u", 1, 1), ("u", 2, 2), ("u", 3, 3))
+    items = torch.tensor([[0.0], [0.9], [0.8], [0.5], [0.5], [0.7], [0.5]])
+    for target in (3, 4, 6):
+        question = Questions(*(np.array([v]) for v in (0, 0, 2, target)))
+        found = scored_ranks(
+            log, question, torch.ones(1, 1), items, lambda _, rows: np.zeros(len(rows), np.float32)
+        )
+        assert {float(each[0]) for each in found.values()} == {2}  # 5, then these three
 
 
 def test_metrics_are_the_fractions_worked_out_by_hand() -> None:

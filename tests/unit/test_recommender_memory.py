@@ -49,8 +49,8 @@ class Shop:
 
 def remembering(item_id: str, times: int = 40, query: str = "midi linen dress") -> QueryMemory:
     made = QueryMemory(HashEncoder())
-    for _ in range(times):
-        made.add(query, item_id, NOW)
+    for n in range(times):
+        made.add(query, item_id, NOW, f"s{n}")
     return made
 
 
@@ -75,8 +75,9 @@ def test_what_a_like_search_led_to_joins_the_candidates_and_says_why() -> None:
     (made,) = Shop(remembering(other), size=1).lists(searched(ASKED))
     assert ids(made) == [other]
     assert made.items[0].source == "retrieval"
+    [told] = remembering(other).recall([ASKED])[ASKED]
     assert made.items[0].reason == (
-        'others who searched for "linen midi dress" or the like chose this 40 times'
+        f'{told.count}+ shoppers who searched for "linen midi dress" or the like chose this'
     )
     assert plain.items[0].reason == 'matches your search "linen midi dress"'
 
@@ -105,7 +106,7 @@ def test_the_rules_hold_for_what_is_remembered() -> None:
     assert "d4" not in ids(bought)
     (looked_at,) = shop.lists(History((*clicked("d4").steps, *search)))
     assert ids(looked_at)[0] != "d4"
-    assert "others" not in {line.item_id: line.reason for line in looked_at.items}.get("d4", "")
+    assert "shoppers" not in {line.item_id: line.reason for line in looked_at.items}.get("d4", "")
     shop.index.upsert([Item("d4", SHELF["d4"], NOW, in_stock=False)], [None])
     assert "d4" not in ids(shop.lists(searched(ASKED))[0])
     shop.index.delete(["d4"])
@@ -157,8 +158,8 @@ def test_events_teach_what_a_search_led_to() -> None:
 def test_a_record_that_comes_again_counts_once() -> None:
     events = Processor()
     two_who_search_and_click(events)
-    events.send("ines", "searches", NOW, query=ASKED)
-    again = events.send("ines", "clicks", NOW + 1000, item_id="d4")
+    events.send("vera", "searches", NOW, query=ASKED)
+    again = events.send("vera", "clicks", NOW + 1000, item_id="d4")
     counted = events.counts()
     assert counted == {"d4": 3, "d2": 2}
     events.processor.take(again)
@@ -185,8 +186,8 @@ def test_the_memory_is_rebuilt_from_the_recovered_table() -> None:
 
     asyncio.run(served())
     after = Processor(read_states(events.table, PARTITIONS))
-    after.memory.add(ASKED, "stale", NOW)
-    after.memory.add(ASKED, "stale", NOW)
+    after.memory.add(ASKED, "stale", NOW, "ines")
+    after.memory.add(ASKED, "stale", NOW, "nora")
     asyncio.run(recovered())
     assert after.counts() == events.counts() == {"d4": 2, "d2": 2}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,32 @@ def test_where_searches_led_is_learnt_of_those_who_are_not_asked_too(tmp_path: P
     answers = play(shop, tmp_path / "some", sampled=2)
     assert 0 < len(answers.lists) < 12
     assert shop.memory.dump() == everybodys
+
+
+def counts_of(shop: ReplayShop) -> dict[str, int]:
+    """Without the ranking, which may lag by one in a hundred."""
+    return dict(json.loads(shop.popularity.dump())["totals"])
+
+
+def test_what_is_popular_is_counted_alike_of_those_who_are_not_asked(tmp_path: Path) -> None:
+    """By shopper and day, from a checkpoint inside a day on too."""
+    rows: list[Row] = []
+    for n in range(60):
+        clicks = ["i1"] * 8 + [f"i{n % 3 + 2}", "i9"]
+        begin = 30 + n // 20 + n % 20 / 100  # the same day for twenty shoppers
+        rows += [("click", f"u{n}", item, begin + at / 30) for at, item in enumerate(clicks)]
+        if n % 2:
+            rows.append(("search", f"u{n}", "evening", begin + 4.5 / 30))
+    shop = ReplayShop(tmp_path, titles(20), sorted(rows, key=lambda row: row[3]))
+    play(shop, tmp_path / "all")
+    everybodys = counts_of(shop)
+    assert (everybodys["i1"], everybodys["i2"]) == (60, 20)
+    play(shop, tmp_path / "some", sampled=6)
+    assert counts_of(shop) == everybodys
+    with pytest.raises(KeyboardInterrupt):
+        play(shop, tmp_path / "cut", batch=1, sampled=6, stop_at=30)
+    play(shop, tmp_path / "cut", batch=1, sampled=6)
+    assert counts_of(shop) == everybodys
 
 
 def test_only_the_asked_window_is_asked(tmp_path: Path) -> None:

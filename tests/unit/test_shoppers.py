@@ -329,6 +329,15 @@ def test_what_is_derived_is_rebuilt_from_the_recovered_table() -> None:
     assert second.processor._derived.popularity.top(1)[0][0] == "i3"
 
 
+def test_one_shoppers_many_clicks_do_not_lead_everybodys_list() -> None:
+    shop = Shop()
+    for _ in range(100):
+        shop.send("bot", item_id="i1")
+    for user in ("ana", "bea"):
+        shop.send(user, item_id="i2")
+    assert shop.processor._derived.popularity.top(2) == [("i2", 2), ("i1", 1)]
+
+
 def test_lists_do_not_wait_for_what_is_derived_and_no_event_is_counted_twice() -> None:
     first = Shop()
     for user in range(200):

@@ -220,7 +220,8 @@ def test_popular_is_what_was_chosen_on_earlier_days_and_never_what_comes_later(
         tmp_path,
         [
             ("a", 0, "red-0"), ("a", 1, "red-1"), ("a", 40, "red-2"), ("a", 40.2, "red-3"),
-            ("b", 39, "red-4"), ("b", 39, "red-4"), ("b", 41, "red-5"), ("b", 42, "red-5"),
+            ("b", 39, "red-4"), ("b", 39.1, "red-4"), ("c", 39, "red-4"),
+            ("b", 41, "red-5"), ("b", 42, "red-5"),
         ],
     )  # fmt: skip
     questions = last_events(log).test  # a's is on day 40, b's on day 42

@@ -11,6 +11,7 @@ before the basket.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -19,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.evaluation import intervals
 from models.evaluation.intervals import Groups, Values
 from models.training.data.log import TrainingLog
 
@@ -170,6 +172,10 @@ class Gains(Protocol):
         """To the ``scores`` (b, 1 + n) of the questions from ``first`` on, in place."""
 
 
+#: Of the questions at places (b,): their scores (b, 1 + n), which will be changed; row 0 no item.
+Scores = Callable[[NDArray[np.int64]], Tensor]
+
+
 def ranks(
     log: TrainingLog,
     questions: Questions,
@@ -178,30 +184,52 @@ def ranks(
     gains: Gains | None = None,
     weight: float = 0.0,
 ) -> Values:
+    """Ranks (q,) as of ``ranks_by``, by unit vectors: ``shoppers`` (q, d), ``items`` (1 + n, d).
+
+    ``gains`` are added at ``weight``.
+    """
+
+    def scores(places: NDArray[np.int64]) -> Tensor:
+        first = int(places[0])
+        found = shoppers[first : first + len(places)] @ items.T
+        if gains is not None and weight:
+            gains.add(found, first, weight)
+        return found
+
+    return ranks_by(log, questions, scores)
+
+
+def ranks_by(
+    log: TrainingLog,
+    questions: Questions,
+    scores: Scores,
+    order: NDArray[np.int64] | None = None,
+    *,
+    scale: float | None = 1.0,
+    again: bool = False,
+) -> Values:
     """Ranks (q,) of the targets among all items, 0 the best; a tie has the mean of its ranks.
 
-    ``shoppers`` (q, d) against ``items`` (1 + n, d), row 0 no item; ``gains`` are added at
-    ``weight``. What a shopper had before is left out, as the live rules do with what was bought;
-    the target never is.
+    Infinite where the target has no score (-inf). What a shopper had before is left out, as the
+    live rules do with what was bought; the target never is; with ``again`` nothing is left out.
+    ``scores`` are asked for in ``order`` (q,), block by block; ``scale`` as in ``intervals.ties``.
     """
     rows = np.asarray(log.rows)
     found = np.empty(len(questions))
-    block = max(1, min(_SCORED, _SCORES // len(items)))
-    for begin in range(0, len(questions), block):
-        end = min(begin + block, len(questions))
-        scores = shoppers[begin:end] @ items.T
-        if gains is not None and weight:
-            gains.add(scores, begin, weight)
-        scores[:, 0] = -torch.inf
-        targets = torch.from_numpy(questions.targets[begin:end])[:, None]
-        wanted = scores.gather(1, targets)
-        for place in range(begin, end):
-            had = rows[questions.starts[place] : questions.ends[place]]
-            scores[place - begin, had[had <= log.items].astype(np.int64)] = -torch.inf
-        scores.scatter_(1, targets, wanted)
-        above = (scores > wanted).sum(1)
-        equal = (scores == wanted).sum(1)
-        found[begin:end] = (above + (equal - 1) / 2).numpy()
+    order = np.arange(len(questions)) if order is None else order
+    block = max(1, min(_SCORED, _SCORES // (log.items + 1)))
+    for begin in range(0, len(order), block):
+        some = order[begin : begin + block]
+        told = scores(some)
+        told[:, 0] = -torch.inf
+        targets = torch.from_numpy(questions.targets[some])[:, None]
+        wanted = told.gather(1, targets)
+        if not again:
+            for place, question in enumerate(some):
+                had = rows[questions.starts[question] : questions.ends[question]]
+                told[place, had[had <= log.items].astype(np.int64)] = -torch.inf
+            told.scatter_(1, targets, wanted)
+        found[some] = intervals.ranks(told.numpy(), wanted.numpy(), scale)[:, 0]
     return found
 
 

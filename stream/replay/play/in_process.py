@@ -18,7 +18,7 @@ import orjson
 
 from models.domain import History, Recommendation
 from models.errors import Fatal
-from models.evaluation.metrics import places
+from models.evaluation.intervals import ranks
 from models.ports import Deadline
 from stream.assemble import Parts
 from stream.catalogue.processor import CatalogueProcessor, Product
@@ -28,7 +28,7 @@ from stream.kafka.delivery import Record
 from stream.replay.play.checkpoint import Store
 from stream.replay.questions.answers import Shown
 from stream.settings import Settings
-from stream.shoppers.aggregates import Derived
+from stream.shoppers.aggregates import Derived, FirstOfDay
 from stream.shoppers.batch import Arrival
 from stream.shoppers.processor import Recommends, ShopperProcessor
 from stream.shoppers.states import States
@@ -81,6 +81,7 @@ class InProcess:
         self._store = store
         self._rows = rows
         self._derived = Derived(parts.popularity, parts.memory)
+        self.overlooked = FirstOfDay()  # part of a checkpoint
         self._models = _Timed(parts.live, models_batch)
         self._states = States({0: store.states})
         self._processor = ShopperProcessor(
@@ -121,14 +122,15 @@ class InProcess:
     def overlook(self, place: int, record: Record) -> None:
         """See ``Stage``. Steps are kept from a shopper's first search on: they say where it led."""
         value, key = orjson.loads(record.value or b"{}"), record.key or b""
+        item_id, ts = value.get("item_id"), value["ts"]
+        if self.overlooked.is_first(key.decode(), item_id, ts):
+            self._derived.popularity.add(item_id, ts)
         if self._derived.memory is None or not (value.get("query") or self._states.holds(0, key)):
-            if (item_id := value.get("item_id")) is not None:
-                self._derived.popularity.add(item_id, value["ts"])
             return
-        event = decode_shopper(record.topic, record.key, record.value, value["ts"])
+        event = decode_shopper(record.topic, record.key, record.value, ts)
         state = self._states.newest(0, key).copy()
         state.apply(record.topic, place, event)
-        self._derived.learn(state, record.topic, place, event)
+        self._derived.remember(state, record.topic, place, event)
         self._states.put(0, key, state, state.dumps())
 
     def newest(self, key: bytes) -> Shown | None:
@@ -204,4 +206,4 @@ def shown_of(value: bytes, rows: Mapping[str, int], ms: float = float("nan")) ->
          for n, line in enumerate(items)], dtype=np.float64,
     )  # fmt: skip
     listed = np.array([rows.get(line["item_id"], 0) for line in items], dtype=np.int32)
-    return Shown(listed, places(scores).astype(np.float32), told["reranked"], ms)
+    return Shown(listed, ranks(scores, scores).astype(np.float32), told["reranked"], ms)

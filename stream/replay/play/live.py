@@ -101,9 +101,12 @@ async def _drive(
             parts.memory.restore(told.decode())
         wants = parts.live.wants_rerank
         stage = InProcess(settings, parts, store, rows, _RERANKED if wants else _LISTS)
+        if (told := store.mark("overlooked")) is not None:
+            stage.overlooked.restore(told.decode())
 
         def checkpoint(place: int) -> None:
-            marks = {"popularity": parts.popularity.dump(), "place": str(place)}
+            marks = {"popularity": parts.popularity.dump(), "place": str(place),
+                     "overlooked": stage.overlooked.dump()}  # fmt: skip
             if parts.memory is not None:
                 marks["memory"] = parts.memory.dump()
             store.checkpoint(**{name: value.encode() for name, value in marks.items()})

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.evaluation.intervals import ranks, ties
 from models.training.data.log import TrainingLog
 from stream.replay.questions.answers import KEPT, Answers
 from stream.replay.questions.baskets import Baskets
@@ -24,12 +25,12 @@ def block_of(log: TrainingLog) -> int:
 
 def put_scores(
     answers: Answers, baskets: Baskets, log: TrainingLog, start: int, scores: Tensor,
-    *, again: bool = False, enters: NDArray[np.int64] | None = None,
+    *, again: bool = False, enters: NDArray[np.int64] | None = None, scale: float | None = None,
 ) -> None:  # fmt: skip
     """Writes the answers to questions from ``start`` on, of scores (b, 1 + n); they are changed.
 
-    What ``leave_out`` names is left out. Equal scores share their mean rank; a target without a
-    score (-inf) is not listed.
+    What ``leave_out`` names is left out. Equal scores share their mean rank, ``scale`` as in
+    ``models.evaluation.intervals.ties``; a target without a score (-inf) is not listed.
     """
     leave_out(baskets, log, start, scores, again=again, enters=enters)
     best = torch.topk(scores, min(KEPT, scores.shape[1] - 1), dim=1)
@@ -37,13 +38,12 @@ def put_scores(
     answers.lists[start : start + len(scores), : listed.shape[1]] = listed
     for n in range(len(scores)):
         first, last = baskets.offsets[start + n], baskets.offsets[start + n + 1]
-        wanted = scores[n, torch.from_numpy(baskets.targets[first:last])]
-        above = (scores[n][None, :] > wanted[:, None]).sum(1)
-        equal = (scores[n][None, :] == wanted[:, None]).sum(1)
-        found = above + (equal - 1) / 2
-        there = (wanted > -torch.inf) & (found < KEPT)
-        answers.ranks[first:last] = torch.where(there, found, torch.inf).numpy()
-        answers.tied[first:last] = ((equal > 1) & there).numpy()
+        targets = torch.from_numpy(baskets.targets[first:last])
+        among, wanted = scores[n].numpy(), scores[n, targets].numpy()
+        found = ranks(among, wanted, scale)
+        there = found < KEPT
+        answers.ranks[first:last] = np.where(there, found, np.inf)
+        answers.tied[first:last] = there & (ties(among, wanted, scale)[1] > 1)
     answers.answered[start : start + len(scores)] = 1
 
 
@@ -75,5 +75,5 @@ def put_vectors(
     block = block_of(log)
     for start in range(0, len(baskets), block):
         scores = wanted[start : start + block] @ items.T
-        put_scores(answers, baskets, log, start, scores, enters=enters)
+        put_scores(answers, baskets, log, start, scores, enters=enters, scale=1.0)
     answers.flush()
