@@ -144,7 +144,8 @@ def rankings(draw: st.DrawFn) -> tuple[Values, Ints]:
     questions = []
     for _ in range(draw(st.integers(1, 4))):
         scores = draw(st.lists(st.integers(0, 3), min_size=1, max_size=40))
-        among = intervals.ranks(*[np.array(scores, dtype=np.float64)] * 2)
+        values = np.array(scores, dtype=np.float64)
+        among = intervals.ranks(values, values)
         size = draw(st.integers(1, len(scores)))
         missing = draw(st.integers(0, 3))
         questions.append([*among[:size], *[inf] * missing])
