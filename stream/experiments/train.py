@@ -185,6 +185,7 @@ class Lab:
         budget = hashlib.sha256(repr(self.budget).encode()).hexdigest()[:8]
         file: Path = self.request.asked_in / f"{_plain(name)}-{budget}.npy"
         if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
             np.save(file, make().numpy())
         return torch.from_numpy(np.load(file))
 
