@@ -2,14 +2,13 @@
 
     python -m bench.cold_start [--seconds 30] [--rate 10] [--items 3000] [--json]
 
-The bound is 50 ms + 3 x the time of encoding one title alone, measured in the same run.
+``--items`` are there before. The bound is 50 ms + 3 x the time of encoding one title alone,
+measured in the same run.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import queue
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from bench.catalogue import Rig, items_of, rig
+from bench.frame import load_here, parsed
 from models.domain import Item
 from models.encoder.probe_titles import titles
 from models.ports import FloatArray
@@ -54,8 +54,7 @@ def measure(seconds: float, rate: float, held: int) -> dict[str, Any]:
         "items_held": held,
         "products": count,
         "products_per_s": rate,
-        "cores": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 1),
+        **load_here(),
         "one_title_ms_p50": round(one_ms, 2),
         "p50_ms": round(p50, 1),
         "p99_ms": round(p99, 1),
@@ -108,12 +107,7 @@ def arrivals(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--rate", type=float, default=10, help="products a second")
-    parser.add_argument("--items", type=int, default=3000, help="items that are there before")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = parsed(__doc__, seconds=30.0, rate=10.0, items=3000)
     result = measure(options.seconds, options.rate, options.items)
     print(
         f"{result['products']} new products at {result['products_per_s']:g}/s into an index of "

@@ -9,16 +9,15 @@ nearest it finds, and the resident memory.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import resource
 import time
 from typing import Any
 
 import numpy as np
 
-from bench.catalogue import items_of, resident_mb, rig
+from bench.catalogue import items_of, rig
+from bench.frame import load_here, parsed, resident_mb
 from models.encoder.probe_titles import titles
 from models.ports import FloatArray, TitleEncoder
 from stream.index.edge import EdgeIndex
@@ -46,8 +45,7 @@ def measure(count: int) -> dict[str, Any]:
     return {
         "encoder": name,
         "items": count,
-        "cores": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 1),
+        **load_here(),
         "import_titles_s": round(count / taken),
         "bare_titles_s": round(count / bare),
         "ratio": round(bare / taken, 2),
@@ -83,10 +81,7 @@ def searches(index: EdgeIndex, vectors: FloatArray) -> tuple[list[float], float]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--items", type=int, default=20_000)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = parsed(__doc__, items=20_000)
     result = measure(options.items)
     print(
         f"{result['items']} distinct titles, {result['encoder']} (load {result['load_average']}):\n"

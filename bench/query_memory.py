@@ -10,32 +10,29 @@ the mechanism, not quality. Intervals are 95 %, paired, shoppers resampled.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from bench.frame import encoder_here, parsed
 from models.domain import History
 from models.encoder.cache import CachedEncoder
-from models.encoder.choose import load_encoder
 from models.evaluation.intervals import Interval, Values, paired_difference
 from models.ports import Deadline
 from models.recommend.popularity import Popularity
 from models.recommend.query_memory import QueryMemory, recent_query
 from models.recommend.recommender import Recommender
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import MemoryIndex
 from models.training.data.splits import gains, hits
 from stream.contracts.topics import topic_of
 from stream.demo.sample.catalogue import DAY_MS, DAYS, HELD_OUT_DAYS, START_MS, Shop, shop
 from stream.demo.sample.log import events
-from stream.settings import load
 from stream.shoppers.state import ShopperState
+from testbed.stand_ins import MemoryIndex
 
 AT_ONCE = 64
 
@@ -109,17 +106,7 @@ def compare(
 
 def main() -> None:
     """Print HR@10 and NDCG@10 of both, and the gains."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--learn", type=int, default=3000)
-    parser.add_argument("--ask", type=int, default=300)
-    parser.add_argument("--json", action="store_true")
-    told = parser.parse_args()
-    chosen = load()
-    encoder = CachedEncoder(
-        load_encoder(chosen.encoder, chosen.data_dir, chosen.threads, print, chosen.encoder_type),
-        Path(chosen.data_dir) / "vectors.sqlite",
-        print,
-    )
+    told, encoder = parsed(__doc__, learn=3000, ask=300), encoder_here()
     made, memory = shop(), QueryMemory(encoder)
     learnt = learn(memory, made, told.learn)
     questions = asked(made, told.ask)

@@ -12,7 +12,6 @@ its list and its state are on the broker.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import logging
@@ -25,6 +24,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from bench.frame import parsed
 from models.domain import History, Recommendation, RecommendedItem
 from models.ports import Deadline
 
@@ -180,13 +180,8 @@ def measure(events: int, shoppers: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--events", type=int, default=60_000)
-    parser.add_argument("--shoppers", type=int, default=3_000)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--role", choices=["weft", "quix"], help=argparse.SUPPRESS)
-    parser.add_argument("--kafka", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    roles = ("both", "weft", "quix")  # (role and kafka: of a child's)
+    options = parsed(__doc__, events=60_000, shoppers=3_000, role=roles, kafka="")
     logging.basicConfig(level=logging.ERROR)
     if options.role == "weft":
         asyncio.run(run_weft(options.kafka, options.events))

@@ -20,13 +20,12 @@ from models.errors import UnreadableState
 from models.recommend.popularity import Popularity
 from models.recommend.recommender import Recommender
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder, MemoryIndex
 from stream import settings as weft_settings
-from stream.kafka.testing import MemoryDelivery
 from stream.shoppers.app import ShopperApp
 from stream.shoppers.faust_mended import MendedConsumer, mend_offset_fetch
 from stream.shoppers.offset_check import Gap, Partition
 from stream.shoppers.processor import ShopperProcessor
+from testbed.stand_ins import HashEncoder, MemoryDelivery, MemoryIndex
 
 CLICKS = TP("clicks", 0)
 

@@ -12,11 +12,11 @@ from models.domain import Item
 from models.errors import BrokerUnavailable, IndexUnavailable
 from models.ports import FloatArray
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder, MemoryIndex
 from stream.catalogue.processor import CatalogueProcessor, Product, Tally
 from stream.contracts.codec import encode_product
 from stream.contracts.topics import TopicNames
 from stream.kafka.delivery import Record
+from testbed.stand_ins import HashEncoder, MemoryIndex
 
 NOW = 1_700_000_000_000
 DRESS = Item("d1", "black linen dress", NOW)
