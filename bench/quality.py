@@ -380,17 +380,15 @@ def measured(bench: Bench, how: Asked, args: argparse.Namespace) -> list[dict[st
     first = ladder(bench, strategies, args.seeds, preset.training, preset.sequence)
     lines = tables(bench, how, args.seeds, first.rows, "", counted(bench.log, ends))
     if args.refit:
-        rows, counts = (
-            refitted(bench, first, preset.training),
-            counted(bench.log, bench.split.known),
-        )
+        rows = refitted(bench, first, preset.training)
+        counts = counted(bench.log, bench.split.known)
         lines += tables(bench, how, args.seeds, rows, "; refit on all before the test", counts)
     return lines
 
 
 def tables(bench: Bench, how: Asked, seeds: int, rows: Sequence[Row], words: str,
            counts: NDArray[np.int32]) -> list[dict[str, Any]]:  # fmt: skip
-    """All targets; of a shelf that turns over also cold ones (none in ``counts``), and warm ones."""
+    """All targets; of a shelf that turns over cold ones (without ``counts``) and warm ones, too."""
     test = bench.split.test
     cold = counts[test.targets] == 0
     slices = {"all targets": np.ones(len(test), bool)}

@@ -21,8 +21,6 @@ from models.errors import InvalidSettings
 from models.ports import FloatArray, TitleEncoder
 from models.weights import locate
 
-TYPES = (INT8, FP32, BF16)
-
 #: An int8 encoder is used only if its vectors' cosines to fp32's reach both.
 LEAST_MEAN_COSINE = 0.99
 LEAST_LOW_COSINE = 0.98  # of the first percentile
@@ -50,7 +48,7 @@ def load_encoder(
 ) -> TitleEncoder:
     """The title encoder of ``source`` ("", a folder, a hub name), ready to encode.
 
-    ``number_type`` is one of ``TYPES``, or auto: what this CPU is quickest with. ``threads`` 0:
+    ``number_type`` is int8, fp32 or bf16, or auto: what this CPU is quickest with. ``threads`` 0:
     all cores. Raises ``MissingWeights``, ``DamagedWeights``, ``InvalidSettings``.
     """
     folder = locate.minilm(source, data_dir, say)

@@ -159,7 +159,7 @@ def train(
 
     def fill(folder: Path) -> None:
         state = {n: v.detach().contiguous() for n, v in model.state_dict().items()}
-        save_file(_halved(state, request.preset.halves), folder / SEQUENCE)
+        save_file(_halved(state), folder / SEQUENCE)
         write_items(folder, log.item_ids, counted(log, ends)[1:])
         write_words(folder, log.vocabulary.words[: model.config.mixup.words])
         if llm is not None:
@@ -255,10 +255,8 @@ def _told_gate(chosen: gate.Gate) -> dict[str, Interval]:
     }
 
 
-def _halved(state: dict[str, Tensor], halves: bool) -> dict[str, Tensor]:
-    """The large tables in float16 where the bundle is to be small."""
-    if not halves:
-        return state
+def _halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The large tables in float16."""
     return {n: v.half() if v.is_floating_point() and v.numel() > 65_536 else v
             for n, v in state.items()}  # fmt: skip
 

@@ -17,7 +17,7 @@ from models.ports import FloatArray, Reranker
 from models.rerank.fusion import blend
 from models.space.sequence import Member, SequenceConfig, SequenceModel
 from models.training.data.log import Places
-from models.training.data.splits import Questions, Split
+from models.training.data.splits import Questions, Split, block_of
 from models.training.gate import CANDIDATES
 from models.training.llm.stage import Asked, Bars
 from models.training.presets import PRESETS
@@ -25,7 +25,7 @@ from models.training.sequence.evaluate import Space, fitted, shopper_vectors
 from models.training.sequence.train import SequenceTraining, train_member, training_key
 from stream.replay.finish import Answered
 from stream.replay.play.baselines import learnt
-from stream.replay.play.scored import block_of, leave_out, put_scores, put_vectors
+from stream.replay.play.scored import leave_out, put_scores, put_vectors
 from stream.replay.questions.answers import Answers
 from stream.replay.questions.prepare import Prepared, Request
 

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from stream.files.row_file import RowFile
 
 
+def say(words: str) -> None:
+    """A line to people, beside the result."""
+    click.echo(words, err=True)
+
+
 @contextmanager
 def watched(rows: RowFile, entries: Iterator[Entry], words: str) -> Iterator[Iterator[Entry]]:
     """The same entries, with a bar of the file's bytes on standard error if it is a terminal."""

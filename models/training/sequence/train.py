@@ -3,7 +3,7 @@
 The softmax runs over a step's own items: the positives of the batch, and as many again drawn
 evenly from the catalogue. A positive of the batch is there as often as it is popular, so its logit
 is lessened by the log of its chance to be there (sampling-bias correction, Yi et al. 2019,
-doi 10.1145/3298689.3346996), by ``correction``. Nothing grows with shoppers times items.
+doi 10.1145/3298689.3346996). Nothing grows with shoppers times items.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _COMPONENTS: Final = 20_000  # titles whose principal components are a beginning
 
 @dataclass(frozen=True, slots=True)
 class SequenceTraining:
-    """How to train. ``correction`` 0 leaves the sampling's bias in, 1 takes it out.
+    """How to train.
 
     Ends after ``epochs``, or when validation has not gained for ``patience`` looks; it is looked
     at every ``every`` epochs, on ``asked`` questions. The rate falls evenly from ``lr`` to its
@@ -54,8 +54,6 @@ class SequenceTraining:
     negatives: int = 2048
     lr: float = 1e-3
     last_lr: float = 0.1
-    weight_decay: float = 0.0
-    correction: float = 1.0
     every: int = 2
     patience: int = 4
     asked: int = 4000
@@ -155,7 +153,7 @@ class Run:
         sparse = [named.pop(name) for name in _SPARSE if name in named]
         dense = list(named.values())
         self.optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(dense, lr=how.lr, weight_decay=how.weight_decay)
+            torch.optim.AdamW(dense, lr=how.lr, weight_decay=0.0)
         ]
         if sparse:
             self.optimisers.append(torch.optim.SparseAdam(sparse, lr=how.lr))
@@ -225,8 +223,7 @@ class Run:
             chosen = F.embedding(torch.searchsorted(rows, candidates), table)
             logits = (states / self.member.config.temperature) @ chosen.T
         logits = logits.float()
-        if self.how.correction:
-            logits = logits - self.how.correction * self._log_chance(candidates, len(targets))
+        logits = logits - self._log_chance(candidates, len(targets))
         return F.cross_entropy(logits, torch.searchsorted(candidates, targets))
 
     def _states(self, part: Batch, rows: Tensor, table: Tensor) -> Tensor:
