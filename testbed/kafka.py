@@ -242,7 +242,7 @@ def free_ports(count: int) -> list[int]:
     """
     found: list[int] = []
     while len(found) < count:
-        port = random.randrange(20_000, 32_768)
+        port = random.choice([p for p in range(20_000, 32_768) if p not in found])
         with contextlib.suppress(OSError), socket.socket() as one:
             one.bind(("127.0.0.1", port))
             found.append(port)
