@@ -77,7 +77,7 @@ ROCKET_EVENTS = """timestamp,visitorid,event,itemid,transactionid
 1433221332117,7,view,355,
 1433221332118,7,addtocart,355,
 1433221332119,7,transaction,355,12
-1433221332119,7,desired,355,
+1433221332119,7,wish,355,
 1433221332,8,view,355,
 """
 ROCKET_1 = """timestamp,itemid,property,value

@@ -1,6 +1,6 @@
 """The control topic: which bundle the shop wants served, and what each worker makes of it.
 
-    key bundle          {bundle, name, path, ts}: the desired; bundle "" is the zero-shot space
+    key bundle          {bundle, name, path, ts}: what is desired; bundle "" is the zero-shot space
     key worker/<name>   {bundle, label, state, serving, desired, items, reason, beat, ts}: a report
 
 Compacted, and only partition 0 is used: the embedded broker gives every topic several.

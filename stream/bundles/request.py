@@ -29,13 +29,13 @@ _TIMEOUT: Final = 5.0  # seconds for the broker's answer; then it counts as away
 
 @dataclass(slots=True)
 class Answers:
-    """What the workers made of a desired; ``silent`` ones are not heard: they do not run."""
+    """What the workers made of a desired state; ``silent`` ones are not heard: they do not run."""
 
     serving: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
-    overtaken: str = ""  # by another desired, so named
+    overtaken: str = ""  # by another desired state, so named
 
     @property
     def good(self) -> bool:

@@ -1,6 +1,6 @@
 """Which bundle serves: follows the control topic, and switches over without a gap.
 
-    desired ──▶ load and check ──▶ second index, filled from ``products`` ──▶ complete ──▶ swap
+    desired state ──▶ load and check ──▶ second index, filled from ``products`` ──▶ complete ──▶ swap
                    old serving answers all the while  ─────────────────────────────▶  closed
 
 Only a swap between two batches changes what a batch sees, and it changes space, index and
@@ -62,7 +62,7 @@ def first_choices(
 ) -> Iterator[Path | None]:
     """What a worker may start with, the best first; None is the zero-shot space.
 
-    What served last here comes first, as long as its index is still there: a desired that came
+    What served last here comes first, as long as its index is still there: what is desired
     meanwhile is then switched to like any other. ``patience`` is how many seconds it listens at
     most for who else runs. Blocks. Raises ``BundleInvalid`` where the setting ``bundle`` names
     none, ``IndexUnavailable``, ``BrokerUnavailable``.
@@ -76,7 +76,7 @@ def first_choices(
     if (last := shelves.last()) is not None:
         asked.append(last)
     elif shelves.shared:
-        asked += _served_by_others(control, desired, patience)
+        asked += _others(control, desired, patience)
     asked.append((desired.bundle, desired.path))
     for bundle, path in dict.fromkeys(asked):
         if not bundle:
@@ -89,9 +89,7 @@ def first_choices(
     yield None
 
 
-def _served_by_others(
-    control: ControlReader, desired: Desired, patience: float
-) -> list[tuple[str, str]]:
+def _others(control: ControlReader, desired: Desired, patience: float) -> list[tuple[str, str]]:
     """While a shared index is being filled, a worker that is new serves what the others do.
 
     Reports of workers that were killed may still be there: only those count that are heard now.
@@ -212,7 +210,7 @@ class Switch:
     # -- the switch ----------------------------------------------------------------------
 
     async def _bring_about(self, desired: Desired) -> None:
-        """Loads, fills, swaps; a newer desired ends it early."""
+        """Loads, fills, swaps; a newer desired state ends it early."""
         began = time.monotonic()
         await self._report(desired, State.EMBEDDING)
         _log.info("loading %s; %s serves until then", desired.label, self._live.current.label)
@@ -239,10 +237,9 @@ class Switch:
 
         def load() -> Serving:
             within = library.folders(self._settings)
-            path = (
-                library.locate_id(desired.bundle, desired.path, within) if desired.bundle else None
-            )
-            return self._host.load(path)
+            if not desired.bundle:
+                return self._host.load(None)
+            return self._host.load(library.locate_id(desired.bundle, desired.path, within))
 
         while not self._is_old(desired):
             try:
@@ -253,7 +250,7 @@ class Switch:
         return None
 
     async def _filled(self, second: Filling, desired: Desired) -> bool:
-        """Waits until the second index is complete; False where a newer desired came."""
+        """Waits until the second index is complete; False where a newer desired state came."""
         told = time.monotonic()
         while not self._is_old(desired):
             if second.feed.error is not None:
@@ -300,16 +297,12 @@ class Switch:
     # -- reports -------------------------------------------------------------------------
 
     async def _report(
-        self,
-        desired: Desired | None,
-        state: State,
-        filling: Filling | None = None,
-        reason: str = "",
+        self, desired: Desired | None, state: State, second: Filling | None = None, reason: str = ""
     ) -> None:
         current = self._live.current
         items = 0
-        if state is State.SERVING or filling is not None:
-            index = (filling or self.filling).serving.index
+        if state is State.SERVING or second is not None:
+            index = (second or self.filling).serving.index
             with contextlib.suppress(WeftError):
                 items = await asyncio.to_thread(index.count)
         about = desired or Desired(current.bundle, current.label, "")

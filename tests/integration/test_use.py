@@ -72,7 +72,7 @@ def report(worker: str, state: State, desired: int) -> Report:
 
 
 def asked(talk: Talk, *reports: Report, killed: Report, timeout: float = 60.0) -> Answers:
-    """The answers where ``killed`` speaks once more after the desired, and ``reports`` go on."""
+    """The answers where ``killed`` speaks once more after it was asked, and ``reports`` go on."""
     asking = Asking(talk.settings, lambda _words: None, patience=2.0, clock=talk.clock)
     try:
         talk.say(report_record(TOPIC, report("from-before", State.SERVING, -1), 1))

@@ -129,8 +129,8 @@ class Bundles:
     def choices(
         self, desired: Desired | None = None, running: Report | None = None, **changed: object
     ) -> list[str | None]:
-        """What a worker may start with. On the topic are the desired, the report of a worker that was
-        killed, where ``running`` is given, and then that worker's.
+        """What a worker may start with. On the topic are the desired state, the report of a
+        worker that was killed, where ``running`` is given, and then that worker's.
         """
         settings = settings_in(self.folder, **changed)
         with EmbeddedBroker() as broker:

@@ -244,7 +244,7 @@ def test_bought_items_are_not_recommended() -> None:
 def test_an_erasure_tombstones_the_list_and_leaves_only_the_marker() -> None:
     shop = Shop()
     shop.send("ana", item_id="i0")
-    shop.send("ana", "searches", query="secret desired")
+    shop.send("ana", "searches", query="secret wish")
     shop.send("ana", "erasures")
     serve(shop, lambda: len(shop.acked) == 3)
     assert shop.delivery.newest("recommendations")[b"ana"] is None
