@@ -1,7 +1,7 @@
 """Which bundle serves: follows the control topic, and switches over without a gap.
 
-    desired state ──▶ load and check ──▶ second index, filled from ``products`` ──▶ complete ──▶ swap
-                   old serving answers all the while  ─────────────────────────────▶  closed
+    desired state ─▶ load and check ─▶ second index, filled from ``products`` ─▶ complete ─▶ swap
+                     old serving answers all the while ─────────────────────────────▶ closed
 
 Only a swap between two batches changes what a batch sees, and it changes space, index and
 reranker at once. What fails before it leaves everything as it was.
