@@ -39,7 +39,7 @@ class Settings:
     # Kafka
     kafka: str = _setting("127.0.0.1:9092", "bootstrap servers, host:port[,host:port]")
     group: str = _setting("weft", "consumer group; also the prefix of the changelog's name")
-    topic_prefix: str = _setting("", "put before the name of each of the seven topics")
+    topic_prefix: str = _setting("", "put before the name of each topic")
     partitions: int = _setting(4, "partitions of topics that Weft creates", low=1, high=10_000)
     replicas: int = _setting(1, "replication factor of topics that Weft creates", low=1, high=9)
     partitioner: str = _setting(

@@ -33,7 +33,7 @@ from stream.contracts.topics import SHOPPER_TOPICS
 from stream.files.columns import EVENTS, PRODUCTS, Columns
 from stream.importers.run import import_log
 from stream.settings import Settings, load
-from stream.shoppers.aggregates import Derived
+from stream.shoppers.aggregates import Aggregates
 from stream.shoppers.state import Applied, ShopperState, loads
 from testbed import damage
 from testbed.published_logs import WRITERS, lines
@@ -104,7 +104,7 @@ def state(dice: Random) -> bool:
     return True
 
 
-_DERIVED: Final = Derived(Popularity(28), QueryMemory(HashEncoder()))
+_DERIVED: Final = Aggregates(Popularity(28), QueryMemory(HashEncoder()))
 
 
 def use(read: ShopperState) -> None:

@@ -15,6 +15,7 @@ import ctypes
 import fcntl
 import hashlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -120,7 +121,7 @@ class RealKafka:
             if self._process.poll() is not None or time.monotonic() > until:
                 self.kill()
                 tail = self.log.read_text(errors="replace")[-4000:]
-                raise RuntimeError(f"Kafka did not start within {timeout:.0f} s:\n{tail}")
+                raise RuntimeError(f"Kafka ended, or did not start within {timeout:.0f} s:\n{tail}")
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError, KafkaException):
@@ -235,12 +236,17 @@ def _jars() -> Path:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Ports that nobody listens on, and that no client is given as its own while a broker restarts.
+
+    Those that systems give out begin at 32768 (Linux) or higher.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = random.choice([p for p in range(20_000, 32_768) if p not in found])
+        with contextlib.suppress(OSError), socket.socket() as one:
+            one.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 def die_with_parent() -> None:

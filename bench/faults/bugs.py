@@ -9,7 +9,7 @@ from faust.transport.drivers import aiokafka as driver
 
 from stream.contracts.codec import ShopperEvent
 from stream.kafka.delivery import KafkaDelivery
-from stream.shoppers.faust_mended import MendedConsumer
+from stream.shoppers.faust_patches import PatchedConsumer
 from stream.shoppers.offset_check import OffsetWatch, Partition, Verdict
 from stream.shoppers.processor import ShopperProcessor
 from stream.shoppers.stalls import StallWatch
@@ -38,7 +38,7 @@ def offset_not_stored() -> None:
     ShopperState.apply = forgetful  # type: ignore[method-assign]
 
 
-def unmended_drain() -> None:
+def unpatched_drain() -> None:
     """Faust's own drain, which drops messages around a rebalance, and nobody watching offsets.
 
     Nor the partitions' ends: that alone would bring the dropped ones back.
@@ -51,7 +51,7 @@ def unmended_drain() -> None:
         """Sees no partition that stands still."""
 
     StallWatch.look = blind  # type: ignore[method-assign,assignment]
-    MendedConsumer._drain_messages = driver.Consumer._drain_messages  # type: ignore[method-assign]
+    PatchedConsumer._drain_messages = driver.Consumer._drain_messages  # type: ignore[method-assign]
     OffsetWatch.see = trusting  # type: ignore[method-assign,assignment]
 
 
@@ -72,6 +72,6 @@ BUGS: Final[dict[str, Callable[[], None]]] = {
     "none": none,
     "ack-before-delivery": ack_before_delivery,
     "offset-not-stored": offset_not_stored,
-    "unmended-drain": unmended_drain,
+    "unpatched-drain": unpatched_drain,
     "unfenced": unfenced,
 }

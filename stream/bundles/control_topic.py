@@ -1,7 +1,7 @@
 """The control topic: which bundle the shop wants served, and what each worker makes of it.
 
-    key bundle          {bundle, name, path, ts}: the wish; bundle "" is the zero-shot space
-    key worker/<name>   {bundle, label, state, serving, wish, items, reason, beat, ts}: a report
+    key bundle          {bundle, name, path, ts}: what is desired; bundle "" is the zero-shot space
+    key worker/<name>   {bundle, label, state, serving, desired, items, reason, beat, ts}: a report
 
 Compacted, and only partition 0 is used: the embedded broker gives every topic several.
 
@@ -56,7 +56,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Desired:
     """What the shop wants served: a bundle's id, "" for none. ``offset``: its place in the topic.
 
     ``path`` is where the one who asked found it; workers look among their own bundles first.
@@ -75,7 +75,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A worker's state with a bundle: ``serving`` answers meanwhile, ``wish`` is what it heeds.
+    """A worker's state with a bundle: ``serving`` answers meanwhile, ``desired`` is what it heeds.
 
     ``items`` are in the index of ``bundle`` so far; ``reason`` says why it failed.
     """
@@ -85,19 +85,19 @@ class Report:
     label: str
     state: State
     serving: str
-    wish: int
+    desired: int
     items: int = 0
     reason: str = ""
 
 
 class ControlReader:
-    """Follows the control topic. ``wish`` and ``reports`` are the newest. For one thread.
+    """Follows the control topic. ``desired`` and ``reports`` are the newest. For one thread.
 
     ``me`` is the worker that reads: whoever is silent while its own beats come is ``gone``.
     """
 
     def __init__(self, config: Config, topic: str, me: str = "") -> None:
-        self.wish: Wish | None = None
+        self.desired: Desired | None = None
         self.reports: dict[str, Report] = {}
         self._me = me
         self._silent: dict[str, int] = {}  # own beats read since the worker's last report
@@ -191,9 +191,11 @@ class ControlReader:
     def _take(self, key: bytes, value: bytes | None, offset: int) -> None:
         told = None if value is None else orjson.loads(value)
         if key == _WISH:
-            self.wish = None
+            self.desired = None
             if told is not None:
-                self.wish = Wish(str(told["bundle"]), str(told["name"]), str(told["path"]), offset)
+                self.desired = Desired(
+                    str(told["bundle"]), str(told["name"]), str(told["path"]), offset
+                )
         elif key.startswith(_WORKER):
             worker = key.removeprefix(_WORKER).decode()
             if told is None:
@@ -209,15 +211,15 @@ class ControlReader:
                 label=str(told["label"]),
                 state=State(told["state"]),
                 serving=str(told["serving"]),
-                wish=int(told["wish"]),
+                desired=int(told["desired"]),
                 items=int(told["items"]),
                 reason=str(told["reason"]),
             )
 
 
-def wish_record(topic: str, wish: Wish, now_ms: int) -> Record:
+def desired_record(topic: str, desired: Desired, now_ms: int) -> Record:
     """The record that asks all workers for a bundle."""
-    told = {"bundle": wish.bundle, "name": wish.name, "path": wish.path, "ts": now_ms}
+    told = {"bundle": desired.bundle, "name": desired.name, "path": desired.path, "ts": now_ms}
     return Record(topic, _WISH, orjson.dumps(told), 0)
 
 
@@ -225,7 +227,7 @@ def report_record(topic: str, report: Report, now_ms: int, *, beat: bool = False
     """The record in which a worker says how it stands; ``beat``: again, as time has passed."""
     told = {
         name: getattr(report, name)
-        for name in ("bundle", "label", "state", "serving", "wish", "items", "reason")
+        for name in ("bundle", "label", "state", "serving", "desired", "items", "reason")
     }
     key = _WORKER + report.worker.encode()
     return Record(topic, key, orjson.dumps({**told, "beat": beat, "ts": now_ms}), 0)

@@ -14,10 +14,10 @@ from stream.bundles import library
 from stream.bundles.control_topic import (
     HEARD_WITHIN,
     ControlReader,
+    Desired,
     Report,
     State,
-    Wish,
-    wish_record,
+    desired_record,
 )
 from stream.contracts.topics import TopicNames
 from stream.kafka.broker import ensure_topics
@@ -29,13 +29,13 @@ _TIMEOUT: Final = 5.0  # seconds for the broker's answer; then it counts as away
 
 @dataclass(slots=True)
 class Answers:
-    """What the workers made of a wish; ``silent`` ones are not heard: they do not run."""
+    """What the workers made of a desired state; ``silent`` ones are not heard: they do not run."""
 
     serving: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
-    overtaken: str = ""  # by another wish, so named
+    overtaken: str = ""  # by another desired state, so named
 
     @property
     def good(self) -> bool:
@@ -43,20 +43,20 @@ class Answers:
         return not (self.failed or self.late or self.overtaken)
 
 
-def checked(settings: Settings, asked: str) -> Wish:
-    """The wish for a bundle by path, name or id, or for none; it is checked, every byte of it.
+def checked(settings: Settings, asked: str) -> Desired:
+    """The desired for a bundle by path, name or id, or for none; it is checked, every byte of it.
 
     Raises ``BundleInvalid``.
     """
     if asked == library.NONE:
-        return Wish("", library.NONE, "")
+        return Desired("", library.NONE, "")
     path: Path = library.locate(asked, library.folders(settings))
     bundle = open_bundle(path)
-    return Wish(bundle.id, bundle.manifest.name, str(path.absolute()))
+    return Desired(bundle.id, bundle.manifest.name, str(path.absolute()))
 
 
 class Asking:
-    """A wish on its way. ``say`` hears of each worker's news. Raises ``BrokerUnavailable``.
+    """A desired on its way. ``say`` hears of each worker's news. Raises ``BrokerUnavailable``.
 
     A worker that is not heard for ``patience`` seconds of ``clock`` counts as not running.
     """
@@ -77,18 +77,18 @@ class Asking:
         self._clock = clock
         self._told: dict[str, Report] = {}
         self._heard: dict[str, tuple[Report, float]] = {}  # the last of each worker, and when
-        self._wish: Wish | None = None
+        self._desired: Desired | None = None
 
-    def ask(self, wish: Wish) -> None:
+    def ask(self, desired: Desired) -> None:
         """Tells the workers."""
         delivery = KafkaDelivery(kafka_config(self._settings), self._settings.partitioner)
         try:
             now_ms = time.time_ns() // 1_000_000
-            delivery.deliver([wish_record(self._topic, wish, now_ms)])
+            delivery.deliver([desired_record(self._topic, desired, now_ms)])
         finally:
             delivery.close()
         self._reader.to_the_end()
-        self._wish = self._reader.wish
+        self._desired = self._reader.desired
 
     def wait(self, timeout: float) -> Answers:
         """The workers' answers, as soon as each has given its last, or after ``timeout`` s."""
@@ -119,10 +119,10 @@ class Asking:
     def _answers(self) -> Answers:
         answers = Answers()
         now = self._clock()
-        wish = self._wish
-        assert wish is not None
-        newest = self._reader.wish
-        if newest is not None and newest.offset > wish.offset:
+        desired = self._desired
+        assert desired is not None
+        newest = self._reader.desired
+        if newest is not None and newest.offset > desired.offset:
             answers.overtaken = newest.label
         for worker, report in sorted(self._reader.reports.items()):
             if self._heard.get(worker, (None, 0.0))[0] is not report:  # also one like the last
@@ -130,7 +130,7 @@ class Asking:
             if now - self._heard[worker][1] > self._patience:
                 answers.silent.append(worker)
                 continue
-            if report.wish < wish.offset:
+            if report.desired < desired.offset:
                 answers.late.append(worker)
                 continue
             if self._told.get(worker) != report:

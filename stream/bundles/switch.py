@@ -1,7 +1,7 @@
 """Which bundle serves: follows the control topic, and switches over without a gap.
 
-    wish ──▶ load and check ──▶ second index, filled from ``products`` ──▶ complete ──▶ swap
-                   old serving answers all the while  ─────────────────────────────▶  closed
+    desired state ─▶ load and check ─▶ second index, filled from ``products`` ─▶ complete ─▶ swap
+                     old serving answers all the while ─────────────────────────────▶ closed
 
 Only a swap between two batches changes what a batch sees, and it changes space, index and
 reranker at once. What fails before it leaves everything as it was.
@@ -23,9 +23,9 @@ from stream.bundles.control_topic import (
     BEAT,
     HEARD_WITHIN,
     ControlReader,
+    Desired,
     Report,
     State,
-    Wish,
     farewell_record,
     report_record,
     worker_name,
@@ -62,7 +62,7 @@ def first_choices(
 ) -> Iterator[Path | None]:
     """What a worker may start with, the best first; None is the zero-shot space.
 
-    What served last here comes first, as long as its index is still there: a wish that came
+    What served last here comes first, as long as its index is still there: what is desired
     meanwhile is then switched to like any other. ``patience`` is how many seconds it listens at
     most for who else runs. Blocks. Raises ``BundleInvalid`` where the setting ``bundle`` names
     none, ``IndexUnavailable``, ``BrokerUnavailable``.
@@ -71,13 +71,13 @@ def first_choices(
         fixed = settings.bundle == library.NONE
         yield None if fixed else library.locate(settings.bundle, library.folders(settings))
         return
-    wish = control.wish or Wish("", "", "")
+    desired = control.desired or Desired("", "", "")
     asked: list[tuple[str, str]] = []
     if (last := shelves.last()) is not None:
         asked.append(last)
     elif shelves.shared:
-        asked += _served_by_others(control, wish, patience)
-    asked.append((wish.bundle, wish.path))
+        asked += _others(control, desired, patience)
+    asked.append((desired.bundle, desired.path))
     for bundle, path in dict.fromkeys(asked):
         if not bundle:
             yield None
@@ -89,16 +89,16 @@ def first_choices(
     yield None
 
 
-def _served_by_others(control: ControlReader, wish: Wish, patience: float) -> list[tuple[str, str]]:
+def _others(control: ControlReader, desired: Desired, patience: float) -> list[tuple[str, str]]:
     """While a shared index is being filled, a worker that is new serves what the others do.
 
     Reports of workers that were killed may still be there: only those count that are heard now.
     """
-    if all(report.serving == wish.bundle for report in control.reports.values()):
+    if all(report.serving == desired.bundle for report in control.reports.values()):
         return []
     _log.info("listening for at most %.0f s for what the other workers serve", patience)
     serving = [report.serving for report in control.heard(patience).values()]
-    if not serving or wish.bundle in serving:
+    if not serving or desired.bundle in serving:
         return []
     return [(max(set(serving), key=serving.count), "")]
 
@@ -165,15 +165,15 @@ class Switch:
 
     async def _follow(self) -> None:
         """Keeps the control topic's newest at hand."""
-        wish = self._control.wish
+        desired = self._control.desired
         while not self._stopped:
             try:
                 await asyncio.to_thread(self._control.follow, 0.5)
             except WeftError as error:
                 _log.error("bundles cannot be switched any more until a restart: %s", error)
                 return
-            if self._control.wish is not wish:
-                wish = self._control.wish
+            if self._control.desired is not desired:
+                desired = self._control.desired
                 self._news.set()
 
     async def _run(self) -> None:
@@ -182,46 +182,46 @@ class Switch:
             self._news.clear()
             if self._stopped:
                 return
-            wish = self._control.wish
+            desired = self._control.desired
             try:
-                await self._answer(wish)
+                await self._answer(desired)
             except Exception as error:  # whatever a bundle does, the old one goes on serving
-                label = wish.label if wish else "no bundle"
+                label = desired.label if desired else "no bundle"
                 expected = isinstance(error, WeftError)
                 reason = str(error) if expected else f"{type(error).__name__}: {error}"
                 serving = self._live.current.label
                 _log.error("%s does not serve, %s goes on: %s", label, serving, reason)
-                await self._report(wish, State.FAILED, reason=reason)
+                await self._report(desired, State.FAILED, reason=reason)
 
-    async def _answer(self, wish: Wish | None) -> None:
-        if wish is None or wish.bundle == self._live.current.bundle:
-            await self._report(wish, State.SERVING)
+    async def _answer(self, desired: Desired | None) -> None:
+        if desired is None or desired.bundle == self._live.current.bundle:
+            await self._report(desired, State.SERVING)
         elif self._fixed:
             raise BundleInvalid(
                 f"this worker's setting bundle={self._settings.bundle} says what it serves: unset "
                 "WEFT_BUNDLE, and it follows `weft models use`"
             )
         else:
-            await self._bring_about(wish)
+            await self._bring_about(desired)
 
-    def _is_old(self, wish: Wish | None) -> bool:
-        return self._stopped or self._control.wish is not wish
+    def _is_old(self, desired: Desired | None) -> bool:
+        return self._stopped or self._control.desired is not desired
 
     # -- the switch ----------------------------------------------------------------------
 
-    async def _bring_about(self, wish: Wish) -> None:
-        """Loads, fills, swaps; a newer wish ends it early."""
+    async def _bring_about(self, desired: Desired) -> None:
+        """Loads, fills, swaps; a newer desired state ends it early."""
         began = time.monotonic()
-        await self._report(wish, State.EMBEDDING)
-        _log.info("loading %s; %s serves until then", wish.label, self._live.current.label)
-        serving = await self._loaded(wish)
+        await self._report(desired, State.EMBEDDING)
+        _log.info("loading %s; %s serves until then", desired.label, self._live.current.label)
+        serving = await self._loaded(desired)
         if serving is None:
             return
         second = self._host.fill(serving, heard=False)
         second.feed.start()
         done = False
         try:
-            done = await self._filled(second, wish)
+            done = await self._filled(second, desired)
             if done:
                 await self._swap(second)
         finally:
@@ -230,39 +230,40 @@ class Switch:
                 await asyncio.to_thread(serving.index.close)
         if done:
             _log.info("%s serves after %.1f s", serving.label, time.monotonic() - began)
-            await self._report(wish, State.SERVING)
+            await self._report(desired, State.SERVING)
 
-    async def _loaded(self, wish: Wish) -> Serving | None:
-        """The wish's serving; None where a newer wish came while the index was away."""
+    async def _loaded(self, desired: Desired) -> Serving | None:
+        """The desired's serving; None where a newer desired came while the index was away."""
 
         def load() -> Serving:
             within = library.folders(self._settings)
-            path = library.locate_id(wish.bundle, wish.path, within) if wish.bundle else None
-            return self._host.load(path)
+            if not desired.bundle:
+                return self._host.load(None)
+            return self._host.load(library.locate_id(desired.bundle, desired.path, within))
 
-        while not self._is_old(wish):
+        while not self._is_old(desired):
             try:
                 return await asyncio.to_thread(load)
             except RetryLater as error:
-                _log.warning("%s waits: %s", wish.label, error)
+                _log.warning("%s waits: %s", desired.label, error)
                 await asyncio.sleep(_WAIT)
         return None
 
-    async def _filled(self, second: Filling, wish: Wish) -> bool:
-        """Waits until the second index is complete; False where a newer wish came."""
+    async def _filled(self, second: Filling, desired: Desired) -> bool:
+        """Waits until the second index is complete; False where a newer desired state came."""
         told = time.monotonic()
-        while not self._is_old(wish):
+        while not self._is_old(desired):
             if second.feed.error is not None:
                 raise second.feed.error
             try:
                 if await asyncio.to_thread(second.complete):
                     return True
             except RetryLater as error:
-                _log.warning("%s waits: %s", wish.label, error)
+                _log.warning("%s waits: %s", desired.label, error)
                 await asyncio.sleep(_WAIT)
             if time.monotonic() - told >= _TELL:
                 told = time.monotonic()
-                await self._report(wish, State.EMBEDDING, second)
+                await self._report(desired, State.EMBEDDING, second)
             await asyncio.sleep(_LOOK)
         return False
 
@@ -296,29 +297,29 @@ class Switch:
     # -- reports -------------------------------------------------------------------------
 
     async def _report(
-        self, wish: Wish | None, state: State, filling: Filling | None = None, reason: str = ""
+        self, desired: Desired | None, state: State, second: Filling | None = None, reason: str = ""
     ) -> None:
         current = self._live.current
         items = 0
-        if state is State.SERVING or filling is not None:
-            index = (filling or self.filling).serving.index
+        if state is State.SERVING or second is not None:
+            index = (second or self.filling).serving.index
             with contextlib.suppress(WeftError):
                 items = await asyncio.to_thread(index.count)
-        about = wish or Wish(current.bundle, current.label, "")
+        about = desired or Desired(current.bundle, current.label, "")
         report = Report(
             worker=self._me,
             bundle=about.bundle,
             label=current.label if state is State.SERVING else about.label,
             state=state,
             serving=current.bundle,
-            wish=about.offset,
+            desired=about.offset,
             items=items,
             reason=reason,
         )
         self._told = report
         record = report_record(self._names.control, report, time.time_ns() // 1_000_000)
         while not await self._send(record) and state is not State.EMBEDDING:
-            if self._is_old(wish):  # another report follows
+            if self._is_old(desired):  # another report follows
                 return
             await asyncio.sleep(_WAIT)
 

@@ -141,11 +141,11 @@ def use(bundle: str, timeout: float, no_wait: bool) -> None:
     from stream.bundles.request import Asking, checked
 
     chosen = settings.load()
-    wish = checked(chosen, bundle)
+    desired = checked(chosen, bundle)
     asking = Asking(chosen, click.echo)
     try:
-        asking.ask(wish)
-        click.echo(f"asked for {wish.label}")
+        asking.ask(desired)
+        click.echo(f"asked for {desired.label}")
         if no_wait:
             return
         answers = asking.wait(timeout)

@@ -1,4 +1,4 @@
-"""What a record of each topic holds: the one declaration of the seven contracts.
+"""What a record of each topic holds: the one declaration of the contracts.
 
 ``stream.contracts.codec`` reads and writes bytes by it, ``stream.contracts.schema`` prints it.
 """

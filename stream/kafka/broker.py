@@ -178,7 +178,7 @@ def _alike(names: TopicNames) -> list[str]:
 
 
 def _wanted(settings: Settings, names: TopicNames, counts: Mapping[str, int]) -> list[NewTopic]:
-    """All nine topics as Weft would create them."""
+    """All topics as Weft would create them."""
     alike = _alike(names)
     common = next((counts[name] for name in alike if name in counts), settings.partitions)
     configs = {names.of(topic.name): topic.config for topic in TABLE}

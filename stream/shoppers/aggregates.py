@@ -25,7 +25,7 @@ _DAY_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
-class Derived:
+class Aggregates:
     """Learns event by event, and can be made anew from the states alone."""
 
     popularity: Popularity

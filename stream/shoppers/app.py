@@ -26,7 +26,7 @@ from stream.kafka.changelog import Changelog, Read
 from stream.kafka.delivery import Fence
 from stream.settings import Settings, kafka_config
 from stream.shoppers.batch import Arrival, Counters
-from stream.shoppers.faust_mended import Fetched, MendedApp, Tables
+from stream.shoppers.faust_patches import Fetched, PatchedApp, Tables
 from stream.shoppers.faust_settings import faust_settings, quieten
 from stream.shoppers.offset_check import Gap, GapReader, OffsetWatch, Partition, Verdict
 from stream.shoppers.processor import ShopperProcessor
@@ -61,7 +61,7 @@ class ShopperApp:
         self._deriving: asyncio.Task[None] | None = None
         self.ready = asyncio.Event()
         self._revocations = 0
-        self.app = MendedApp(
+        self.app = PatchedApp(
             self._names.member,
             TableManager=Tables,
             **faust_settings(settings, partitions),

@@ -27,9 +27,9 @@ from stream.contracts.topics import RECOMMENDATIONS, TOPICS, TopicNames
 from stream.dead_letters.make import Refusals
 from stream.kafka.delivery import Delivery, Record
 from stream.settings import Settings
-from stream.shoppers.aggregates import Derived
+from stream.shoppers.aggregates import Aggregates
 from stream.shoppers.batch import Arrival, Batch, Counters, Due
-from stream.shoppers.rerank_queue import Backlog
+from stream.shoppers.rerank_queue import RerankQueue
 from stream.shoppers.state import Applied, ShopperState
 from stream.shoppers.states import States
 
@@ -79,14 +79,14 @@ class ShopperProcessor:
         self._refusals = Refusals(self._names, _log)
         self._table = table
         self._recommender = recommender
-        self._derived = Derived(popularity, memory)
+        self._aggregates = Aggregates(popularity, memory)
         self._delivery = delivery
         self._partitions = partitions
         self._clock = clock
         self._monotonic = monotonic
         self._pending = Batch()  # is gathered
         self._in_hand = Batch()  # is served
-        self._backlog = Backlog(clock=monotonic)
+        self._backlog = RerankQueue(clock=monotonic)
         self._overrun = False  # the LLM had too little time for the batch before
         self._epoch = 0
         self._began: float | None = None  # when what is being served was begun
@@ -137,7 +137,7 @@ class ShopperProcessor:
         elif applied is Applied.ERASED:
             self.counters.erased += 1
         elif applied is Applied.NEW:
-            self._derived.learn(state, arrival.topic, arrival.offset, event)
+            self._aggregates.learn(state, arrival.topic, arrival.offset, event)
         self._pending.due[key] = Due(arrival.partition, state, TOPICS[arrival.topic].word)
 
     def _newest(self, partition: int, key: bytes) -> ShopperState:
@@ -315,7 +315,7 @@ class ShopperProcessor:
         (popularity, query memory, backlog) from the states as they are now: with 100,000 shoppers
         that takes seconds in which no list has to wait.
         """
-        self._derived.clear()
+        self._aggregates.clear()
         self._backlog.clear()
         return self._derive(self._epoch)
 
@@ -330,7 +330,7 @@ class ShopperProcessor:
 
     def _admit(self, partition: int, key: bytes, state: ShopperState) -> None:
         """Derives from a state that was read, before an event changes it."""
-        self._derived.learn_all(key.decode(), state)
+        self._aggregates.learn_all(key.decode(), state)
         if state.rerank_due and self._recommender.wants_rerank:
             self._backlog.add(key, partition)
 

@@ -14,7 +14,7 @@ KEPT: Final = 10_000
 _REST: Final = 5.0
 
 
-class Backlog:
+class RerankQueue:
     """A bounded queue of (key, partition), each key once, the oldest first."""
 
     def __init__(self, kept: int = KEPT, clock: Callable[[], float] = time.monotonic) -> None:

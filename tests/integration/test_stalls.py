@@ -17,7 +17,7 @@ from faust.types import TP
 from stream.kafka.broker import EmbeddedBroker
 from stream.settings import Settings
 from stream.shoppers.app import ShopperApp
-from stream.shoppers.faust_mended import MendedConsumer, MendedThread
+from stream.shoppers.faust_patches import PatchedConsumer, PatchedThread
 from stream.shoppers.offset_check import Gap, KafkaGapReader, Partition
 from testbed.kafka import RealKafka
 from tests.integration.test_dead_letters import produce, running_app, until
@@ -36,15 +36,15 @@ def click(number: int) -> bytes:
 def dropping(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
     """Lets the next ``times`` records vanish between the broker and the agent; their offsets."""
     dropped: list[int] = []
-    drain = MendedConsumer._drain
+    drain = PatchedConsumer._drain
 
-    async def drains(self: MendedConsumer, tp: TP, message: Any, moves: int) -> None:
+    async def drains(self: PatchedConsumer, tp: TP, message: Any, moves: int) -> None:
         if len(dropped) < times:
             dropped.append(message.offset)
         else:
             await drain(self, tp, message, moves)
 
-    monkeypatch.setattr(MendedConsumer, "_drain", drains)
+    monkeypatch.setattr(PatchedConsumer, "_drain", drains)
     return dropped
 
 
@@ -175,17 +175,17 @@ def test_a_hole_that_was_stepped_over_during_a_commit_stays_stepped_over(
 ) -> None:
     """Else the next commit waits for the offsets of the hole, and none is made any more."""
     committed: list[int] = []
-    commit = MendedThread.commit
+    commit = PatchedThread.commit
 
     async def main(settings: Settings) -> None:
         async with running_app(settings) as (app, _processor):
 
-            async def meanwhile(self: MendedThread, offsets: dict[TP, int]) -> bool:
+            async def meanwhile(self: PatchedThread, offsets: dict[TP, int]) -> bool:
                 app.app.consumer.step_over(CLICKS, 50)
                 committed.append(offsets[CLICKS])
                 return bool(await commit(self, offsets))
 
-            monkeypatch.setattr(MendedThread, "commit", meanwhile)
+            monkeypatch.setattr(PatchedThread, "commit", meanwhile)
             await asyncio.to_thread(produce, settings, "clicks", USER, click(0), partition=0)
             await until(lambda: bool(committed) and app.app.consumer._commit_fut is None)
             assert committed == [1]

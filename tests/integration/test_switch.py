@@ -21,7 +21,7 @@ from models.bundle.manifest import Manifest
 from models.domain import History, Item, Kind, Step
 from models.ports import Deadline, FloatArray, Hit
 from stream import settings as weft_settings
-from stream.bundles.control_topic import Wish
+from stream.bundles.control_topic import Desired
 from stream.bundles.request import Answers, Asking, checked
 from stream.contracts.codec import PublishedList, decode_recommendation, encode_product
 from stream.index.edge import EdgeIndex
@@ -206,14 +206,14 @@ class Shop:
         return await self.ask(checked(self.settings, asked), timeout, **changed)
 
     async def ask(
-        self, wish: Wish, timeout: float = PATIENCE, **changed: Any
+        self, desired: Desired, timeout: float = PATIENCE, **changed: Any
     ) -> tuple[Answers, list[str]]:
         heard: list[str] = []
 
         def ask() -> Answers:
             asking = Asking(replace(self.settings, **changed), heard.append)
             try:
-                asking.ask(wish)
+                asking.ask(desired)
                 return asking.wait(timeout)
             finally:
                 asking.close()
@@ -377,12 +377,12 @@ def test_a_bundle_that_cannot_be_loaded_changes_nothing(tmp_path: Path, weights_
             await worker.ready()
             load.start()
             assert (await shop.use("first"))[0].good
-            wish = checked(shop.settings, "second")
+            desired = checked(shop.settings, "second")
             file = tmp_path / "bundles" / "second" / "sequence.safetensors"
             content = bytearray(file.read_bytes())
             content[-1] ^= 1
             file.write_bytes(content)  # damaged after it was checked
-            answers, heard = await shop.ask(wish)
+            answers, heard = await shop.ask(desired)
             assert len(answers.failed) == 1
             assert "sequence.safetensors is damaged" in heard[-1]
             await asyncio.sleep(1)

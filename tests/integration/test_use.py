@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from stream.bundles.control_topic import Report, State, Wish, report_record
+from stream.bundles.control_topic import Desired, Report, State, report_record
 from stream.bundles.request import Answers, Asking
 from stream.contracts.topics import TopicNames
 from stream.kafka.broker import EmbeddedBroker
@@ -19,7 +19,7 @@ from stream.settings import Settings
 from testbed.stand_ins import ManualClock
 
 TOPIC = TopicNames().control
-WISH = Wish("ab12", "beauty", "/nowhere")
+WISH = Desired("ab12", "beauty", "/nowhere")
 
 
 class Talk:
@@ -67,12 +67,12 @@ def talk(tmp_path: Path) -> Iterator[Talk]:
         made.hush()
 
 
-def report(worker: str, state: State, wish: int) -> Report:
-    return Report(worker, WISH.bundle, WISH.label, state, WISH.bundle, wish)
+def report(worker: str, state: State, desired: int) -> Report:
+    return Report(worker, WISH.bundle, WISH.label, state, WISH.bundle, desired)
 
 
 def asked(talk: Talk, *reports: Report, killed: Report, timeout: float = 60.0) -> Answers:
-    """The answers where ``killed`` speaks once more after the wish, and ``reports`` go on."""
+    """The answers where ``killed`` speaks once more after it was asked, and ``reports`` go on."""
     asking = Asking(talk.settings, lambda _words: None, patience=2.0, clock=talk.clock)
     try:
         talk.say(report_record(TOPIC, report("from-before", State.SERVING, -1), 1))

@@ -22,7 +22,7 @@ from models.recommend.recommender import Recommender
 from models.space.zero_shot import ZeroShotSpace
 from stream import settings as weft_settings
 from stream.shoppers.app import ShopperApp
-from stream.shoppers.faust_mended import MendedConsumer, mend_offset_fetch
+from stream.shoppers.faust_patches import PatchedConsumer, patch_offset_fetch
 from stream.shoppers.offset_check import Gap, Partition
 from stream.shoppers.processor import ShopperProcessor
 from testbed.stand_ins import HashEncoder, MemoryDelivery, MemoryIndex
@@ -46,9 +46,9 @@ def test_a_state_that_cannot_be_read_ends_the_worker_with_the_reason(tmp_path: P
     assert isinstance(asyncio.run(main()), UnreadableState)
 
 
-def consumer() -> MendedConsumer:
+def consumer() -> PatchedConsumer:
     """A consumer of one partition, committed up to 10, without a connection."""
-    made = MendedConsumer.__new__(MendedConsumer)
+    made = PatchedConsumer.__new__(PatchedConsumer)
     made.app = SimpleNamespace(topics=SimpleNamespace(acks_enabled_for=lambda _topic: True))
     made._moves, made._awaited, made._commit_every, made.rounds = 0, {}, None, 0
     made._stepped = {}
@@ -59,7 +59,7 @@ def consumer() -> MendedConsumer:
     return made
 
 
-def drained(made: MendedConsumer, *offsets: int) -> list[int]:
+def drained(made: PatchedConsumer, *offsets: int) -> list[int]:
     delivered: list[int] = []
 
     async def callback(message: SimpleNamespace) -> None:
@@ -238,7 +238,7 @@ def test_a_coordinator_that_cannot_tell_what_is_committed_is_asked_again(code: i
     coordinator.group_id, coordinator._retry_backoff_ms = "weft", 1
     coordinator.ensure_coordinator_known, coordinator._send_req = known, answer
     coordinator.coordinator_dead = lambda: dead.append(True)
-    mend_offset_fetch(coordinator)
+    patch_offset_fetch(coordinator)
     asked = TopicPartition("clicks", 0)
     assert asyncio.run(coordinator.fetch_committed_offsets([asked]))[asked].offset == 5
     assert bool(dead) == (code == 16)

@@ -1,4 +1,4 @@
-"""The control topic: the newest wish and reports count, and nothing on it can break a worker."""
+"""The control topic: the newest desired and reports count, and nothing on it can break a worker."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from models.errors import BrokerUnavailable
 from stream.bundles.control_topic import (
     GONE_AFTER,
     ControlReader,
+    Desired,
     Report,
     State,
-    Wish,
+    desired_record,
     farewell_record,
     report_record,
-    wish_record,
     worker_name,
 )
 from stream.kafka.broker import EmbeddedBroker
@@ -56,13 +56,13 @@ def broker() -> Iterator[str]:
 def test_the_newest_wish_and_each_workers_newest_report_are_known_at_the_end() -> None:
     with EmbeddedBroker() as broker:
         topic = Topic(broker.bootstrap)
-        assert topic.read().wish is None
-        first, second = Wish("ab12", "beauty", "/b"), Wish("", "none", "")
+        assert topic.read().desired is None
+        first, second = Desired("ab12", "beauty", "/b"), Desired("", "none", "")
         later = Report("w1", "ab12", "beauty@ab12", State.FAILED, "", 0, 7, "damaged")
-        topic.put(wish_record(TOPIC, first, 1), report_record(TOPIC, REPORT, 2))
-        topic.put(report_record(TOPIC, later, 3), wish_record(TOPIC, second, 4))
+        topic.put(desired_record(TOPIC, first, 1), report_record(TOPIC, REPORT, 2))
+        topic.put(report_record(TOPIC, later, 3), desired_record(TOPIC, second, 4))
         reader = topic.read()
-        assert reader.wish == Wish("", "none", "", offset=3)
+        assert reader.desired == Desired("", "none", "", offset=3)
         assert reader.reports == {"w1": later}
         topic.put(farewell_record(TOPIC, "w1"))
         assert topic.read().reports == {}
@@ -73,10 +73,10 @@ def test_what_comes_later_is_followed() -> None:
         topic = Topic(broker.bootstrap)
         with ControlReader(topic.config, TOPIC) as reader:
             reader.to_the_end()
-            topic.put(wish_record(TOPIC, Wish("ab12", "beauty", "/b"), 1))
+            topic.put(desired_record(TOPIC, Desired("ab12", "beauty", "/b"), 1))
             reader.to_the_end()
-            assert reader.wish is not None
-            assert reader.wish.label == "beauty@ab12"
+            assert reader.desired is not None
+            assert reader.desired.label == "beauty@ab12"
 
 
 @pytest.mark.parametrize("value", [b"{", b"[]", b"{}", b"7", b'{"bundle": 1, "state": "odd"}'])

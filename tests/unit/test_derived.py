@@ -21,7 +21,7 @@ from models.training.data.trends import counted
 from models.training.data.write_log import prepare
 from stream.contracts.codec import ShopperEvent
 from stream.contracts.topics import CLICKS, ERASURES, PURCHASES, SEARCHES
-from stream.shoppers.aggregates import Derived, FirstOfDay
+from stream.shoppers.aggregates import Aggregates, FirstOfDay
 from stream.shoppers.state import STEPS_KEPT, Applied, ShopperState, loads
 from testbed.stand_ins import HashEncoder
 from tests.training_log import encode, items
@@ -50,8 +50,8 @@ def search(user: str, ts: int, query: str = DRESS) -> ShopperEvent:
 class Shop:
     """Events applied to states and learnt, as the processor does."""
 
-    derived: Derived = field(
-        default_factory=lambda: Derived(Popularity(28), QueryMemory(HashEncoder()))
+    derived: Aggregates = field(
+        default_factory=lambda: Aggregates(Popularity(28), QueryMemory(HashEncoder()))
     )
     states: defaultdict[str, ShopperState] = field(
         default_factory=lambda: defaultdict(ShopperState)

@@ -1,5 +1,8 @@
 """The two tables of facts, kinds and topics: whole, and used as they stand."""
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import orjson
 import pytest
@@ -26,6 +29,10 @@ from stream.settings import Settings
 from stream.shoppers.state import ShopperState, loads
 
 NOW = 1_700_000_000_000
+ROOT = Path(__file__).parents[2]
+#: The tables, and what turns other shops' words into these.
+SPELLING = {"models/domain.py", "stream/contracts/topics.py", "stream/contracts/declaration.py"}
+FOREIGN = "stream/importers/"
 
 
 def test_what_is_on_disks_stays_as_it_is() -> None:
@@ -104,3 +111,25 @@ def reason_of(step: Step, stored: dict[str, Stored]) -> str:
     known = Signals(vector[None], vector, (0,), (False,))
     (reason,) = grounded(["i2"], known, [step], shown)
     return reason
+
+
+def spelled(file: Path) -> set[str]:
+    """The strings of a program, its docstrings left out."""
+    tree = ast.parse(file.read_text("utf-8"))
+    bodies = (node.body for node in ast.walk(tree) if isinstance(node, _WITH_DOCSTRING))
+    docstrings = {id(body[0].value) for body in bodies if body and isinstance(body[0], ast.Expr)}
+    strings = (node for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return {s.value for s in strings if isinstance(s.value, str) and id(s) not in docstrings}
+
+
+_WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def test_no_other_file_spells_a_kind_or_a_topic_of_what_shoppers_do() -> None:
+    facts = {*SHOPPER_TOPICS, *TOPIC_OF_TYPE, *(kind.value for kind in Kind)}
+    files = [file for room in ("models", "stream") for file in (ROOT / room).rglob("*.py")]
+    names = {str(file.relative_to(ROOT)): file for file in files}
+    assert names.keys() >= SPELLING
+    assert facts & spelled(names["models/domain.py"]) == {kind.value for kind in Kind}
+    told = {name: facts & spelled(file) for name, file in names.items() if name not in SPELLING}
+    assert not {name for name, found in told.items() if found and not name.startswith(FOREIGN)}

@@ -21,7 +21,7 @@ from stream.contracts.codec import decode_recommendation
 from stream.contracts.partitioner import partition_of
 from stream.shoppers.batch import Arrival
 from stream.shoppers.processor import ShopperProcessor
-from stream.shoppers.rerank_queue import KEPT, Backlog
+from stream.shoppers.rerank_queue import KEPT, RerankQueue
 from stream.shoppers.state import loads
 from stream.shoppers.states import States
 from testbed.stand_ins import HashEncoder, ManualClock, MemoryDelivery, MemoryIndex, OverlapReranker
@@ -235,7 +235,7 @@ def test_one_shopper_in_every_batch_does_not_keep_the_llm_from_the_others(rest: 
 
 
 def test_whoever_waits_longest_comes_first_and_all_come_once() -> None:
-    backlog = Backlog()
+    backlog = RerankQueue()
     for key in (b"a", b"b", b"c"):
         backlog.add(key, 0)
     assert backlog.longest_first({b"x": 0, b"c": 0, b"a": 0, b"y": 0}) == [b"a", b"c", b"x", b"y"]
@@ -244,7 +244,7 @@ def test_whoever_waits_longest_comes_first_and_all_come_once() -> None:
 
 
 def test_a_million_who_are_owed_an_order_are_remembered_by_their_state_alone() -> None:
-    backlog = Backlog()
+    backlog = RerankQueue()
     for n in range(1_000_000):
         backlog.add(n.to_bytes(4, "big"), 0)
     assert len(backlog) == KEPT

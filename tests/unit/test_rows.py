@@ -25,7 +25,16 @@ T0 = 1_600_000_000_000
 DAY = 86_400_000
 GOOD = {"type": "purchase", "user_id": "u", "item_id": "i", "ts": T0}
 PRODUCT = {"item_id": "i", "title": "Dress"}
-MISSING = object()
+
+
+class Missing:
+    """No value at all, by one name in every process of tests."""
+
+    def __repr__(self) -> str:
+        return "missing"
+
+
+MISSING = Missing()
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from stream import settings as weft_settings
 from stream.bundles import library
 from stream.bundles.control_topic import (
     ControlReader,
+    Desired,
     Report,
     State,
-    Wish,
+    desired_record,
     report_record,
-    wish_record,
 )
 from stream.bundles.switch import first_choices
 from stream.index.collections import Shelves
@@ -127,17 +127,17 @@ class Bundles:
         )
 
     def choices(
-        self, wish: Wish | None = None, running: Report | None = None, **changed: object
+        self, desired: Desired | None = None, running: Report | None = None, **changed: object
     ) -> list[str | None]:
-        """What a worker may start with. On the topic are the wish, the report of a worker that was
-        killed, where ``running`` is given, and then that worker's.
+        """What a worker may start with. On the topic are the desired state, the report of a
+        worker that was killed, where ``running`` is given, and then that worker's.
         """
         settings = settings_in(self.folder, **changed)
         with EmbeddedBroker() as broker:
             config, topic = {"bootstrap.servers": broker.bootstrap}, "weft-bundle"
             Producer({**config, "log_level": 0}).list_topics(topic, timeout=10)  # which creates it
             delivery = KafkaDelivery(config, settings.partitioner)
-            told = [wish_record(topic, wish, 1)] if wish else []
+            told = [desired_record(topic, desired, 1)] if desired else []
             if running is not None:
                 dead = [Report(f"dead{n}", B, "", State.SERVING, B, 0) for n in range(3)]
                 told += [report_record(topic, report, 1) for report in (*dead, running)]
@@ -151,9 +151,9 @@ class Bundles:
             delivery.close()
         return chosen
 
-    def wish(self, name: str) -> Wish:
+    def desired(self, name: str) -> Desired:
         told = {"first": self.first, "second": self.second}[name]
-        return Wish(told.id, name, "", 5)
+        return Desired(told.id, name, "", 5)
 
 
 @pytest.fixture
@@ -163,24 +163,24 @@ def made(tmp_path: Path) -> Bundles:
 
 def test_a_new_worker_begins_with_the_wish_and_else_without_a_bundle(made: Bundles) -> None:
     assert made.choices() == [None, None]
-    assert made.choices(made.wish("first")) == ["first", None]
+    assert made.choices(made.desired("first")) == ["first", None]
 
 
 def test_a_worker_begins_with_what_it_served_last(made: Bundles, tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     index(settings, made.second.id)
     shelves_of(settings).remember(made.second.id, None)
-    assert made.choices(made.wish("first")) == ["second", "first", None]
+    assert made.choices(made.desired("first")) == ["second", "first", None]
 
 
 def test_a_wish_that_is_nowhere_leaves_the_worker_without_a_bundle(made: Bundles) -> None:
-    assert made.choices(Wish("c" * 12, "gone", "/no/such/folder", 1)) == [None]
+    assert made.choices(Desired("c" * 12, "gone", "/no/such/folder", 1)) == [None]
 
 
 def test_the_setting_decides_alone(made: Bundles) -> None:
-    assert made.choices(made.wish("first"), bundle="second") == ["second"]
-    assert made.choices(made.wish("first"), bundle=made.second.id) == ["second"]
-    assert made.choices(made.wish("first"), bundle="none") == [None]
+    assert made.choices(made.desired("first"), bundle="second") == ["second"]
+    assert made.choices(made.desired("first"), bundle=made.second.id) == ["second"]
+    assert made.choices(made.desired("first"), bundle="none") == [None]
     with pytest.raises(BundleInvalid, match=r"'third' is neither .*demo, first, second"):
         made.choices(bundle="third")
 
@@ -188,9 +188,9 @@ def test_the_setting_decides_alone(made: Bundles) -> None:
 def test_a_new_worker_of_a_shared_index_serves_what_the_others_do_that_run(made: Bundles) -> None:
     server: dict[str, object] = {"index": "server", "qdrant_url": "http://[::1]:9"}
     old = Report("w", made.second.id, "", State.EMBEDDING, made.first.id, 1)
-    assert made.choices(made.wish("second"), old, **server) == ["first", "second", None]
+    assert made.choices(made.desired("second"), old, **server) == ["first", "second", None]
     new = Report("w", made.second.id, "", State.SERVING, made.second.id, 1)
-    assert made.choices(made.wish("second"), new, **server) == ["second", None]
+    assert made.choices(made.desired("second"), new, **server) == ["second", None]
 
 
 def test_a_bundle_is_found_by_its_id_first_here_and_then_where_it_was_told_to_be(

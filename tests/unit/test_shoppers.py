@@ -325,7 +325,7 @@ def test_what_is_derived_is_rebuilt_from_the_recovered_table() -> None:
         await wait_for(lambda: second.processor.counters.reranked == 1)
 
     drive(second, script)
-    assert second.processor._derived.popularity.top(1)[0][0] == "i3"
+    assert second.processor._aggregates.popularity.top(1)[0][0] == "i3"
 
 
 def test_one_shoppers_many_clicks_do_not_lead_everybodys_list() -> None:
@@ -334,7 +334,7 @@ def test_one_shoppers_many_clicks_do_not_lead_everybodys_list() -> None:
         shop.send("bot", item_id="i1")
     for user in ("ana", "bea"):
         shop.send(user, item_id="i2")
-    assert shop.processor._derived.popularity.top(2) == [("i2", 2), ("i1", 1)]
+    assert shop.processor._aggregates.popularity.top(2) == [("i2", 2), ("i1", 1)]
 
 
 def test_lists_do_not_wait_for_what_is_derived_and_no_event_is_counted_twice() -> None:
@@ -349,9 +349,9 @@ def test_lists_do_not_wait_for_what_is_derived_and_no_event_is_counted_twice() -
         derived = second.processor.recovered()
         second.send("u7", item_id="i1")
         await wait_for(lambda: bool(second.acked))
-        assert second.processor._derived.popularity.top(2) == [("i3", 1), ("i1", 1)]  # hers
+        assert second.processor._aggregates.popularity.top(2) == [("i3", 1), ("i1", 1)]  # hers
         await derived
-        assert dict(second.processor._derived.popularity.top(2)) == {"i3": 200, "i1": 1}
+        assert dict(second.processor._aggregates.popularity.top(2)) == {"i3": 200, "i1": 1}
 
     drive(second, script)
 

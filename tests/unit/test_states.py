@@ -78,7 +78,7 @@ def test_what_an_event_asks_for_before_its_turn_is_derived_from_once(parses: lis
 
     drive(shop, script)
     assert len(parses) == 2  # one each
-    assert dict(shop.processor._derived.popularity.top(3)) == {"i1": 1, "i3": 1, "i4": 1}
+    assert dict(shop.processor._aggregates.popularity.top(3)) == {"i1": 1, "i3": 1, "i4": 1}
 
 
 def test_the_states_kept_as_objects_are_bounded_and_the_last_used_stay(

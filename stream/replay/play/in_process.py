@@ -28,7 +28,7 @@ from stream.kafka.delivery import Record
 from stream.replay.play.checkpoint import Store
 from stream.replay.questions.answers import Shown
 from stream.settings import Settings
-from stream.shoppers.aggregates import Derived, FirstOfDay
+from stream.shoppers.aggregates import Aggregates, FirstOfDay
 from stream.shoppers.batch import Arrival
 from stream.shoppers.processor import Recommends, ShopperProcessor
 from stream.shoppers.states import States
@@ -80,7 +80,7 @@ class InProcess:
         self._now = 0
         self._store = store
         self._rows = rows
-        self._derived = Derived(parts.popularity, parts.memory)
+        self._aggregates = Aggregates(parts.popularity, parts.memory)
         self.overlooked = FirstOfDay()  # part of a checkpoint
         self._models = _Timed(parts.live, models_batch)
         self._states = States({0: store.states})
@@ -124,13 +124,15 @@ class InProcess:
         value, key = orjson.loads(record.value or b"{}"), record.key or b""
         item_id, ts = value.get("item_id"), value["ts"]
         if self.overlooked.is_first(key.decode(), item_id, ts):
-            self._derived.popularity.add(item_id, ts)
-        if self._derived.memory is None or not (value.get("query") or self._states.holds(0, key)):
+            self._aggregates.popularity.add(item_id, ts)
+        if self._aggregates.memory is None or not (
+            value.get("query") or self._states.holds(0, key)
+        ):
             return
         event = decode_shopper(record.topic, record.key, record.value, ts)
         state = self._states.newest(0, key).copy()
         state.apply(record.topic, place, event)
-        self._derived.remember(state, record.topic, place, event)
+        self._aggregates.remember(state, record.topic, place, event)
         self._states.put(0, key, state, state.dumps())
 
     def newest(self, key: bytes) -> Shown | None:

@@ -30,7 +30,7 @@ OnSeek = Callable[[TP, int], None]
 _PATIENCE: Final = 5.0
 
 
-class MendedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+class PatchedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """Faust's reading thread; the app says how long a fetch may wait, which Faust fixes.
 
     aiokafka's consumer belongs to this thread. Faust seeks from the main one: a fetch that is
@@ -40,7 +40,7 @@ class MendedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def on_start(self) -> None:
         """Connects, and mends how committed offsets are asked for before the first is."""
         await super().on_start()
-        mend_offset_fetch(self._consumer._coordinator)
+        patch_offset_fetch(self._consumer._coordinator)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -81,7 +81,7 @@ class MendedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             self.seek(tp, offset)
 
 
-def mend_offset_fetch(coordinator: Any) -> None:
+def patch_offset_fetch(coordinator: Any) -> None:
     """Makes aiokafka's ``GroupCoordinator`` look at an offset fetch's own error.
 
     aiokafka 0.14 looks at each partition's alone. A coordinator that is still loading, after a
@@ -103,7 +103,7 @@ def mend_offset_fetch(coordinator: Any) -> None:
     coordinator._send_req = checked
 
 
-class MendedConsumer(driver.Consumer):  # type: ignore[misc]
+class PatchedConsumer(driver.Consumer):  # type: ignore[misc]
     """Drains without dropping, and can be rewound to an offset."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -115,8 +115,8 @@ class MendedConsumer(driver.Consumer):  # type: ignore[misc]
         self.rounds = 0
         self._awaited: dict[TP, tuple[int, float]] = {}  # the offset, and until when
 
-    def _new_consumer_thread(self) -> MendedThread:
-        return MendedThread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> PatchedThread:
+        return PatchedThread(self, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
         """Goes back to the committed offsets, and says so to the app's ``on_seek``."""
@@ -245,12 +245,12 @@ class Fetched:
         """Whether nothing is with the agent."""
         return self.taking is None and self.queue is not None and self.queue.empty()
 
-    def held_up(self, consumer: MendedConsumer) -> bool:
+    def held_up(self, consumer: PatchedConsumer) -> bool:
         """Whether no round of reading ended since the last call, for what is with the agent."""
         before, self._rounds = self._rounds, consumer.rounds
         return before == self._rounds and not self.idle()
 
-    def on_its_way(self, consumer: MendedConsumer, tp: TP, following: int) -> bool:
+    def on_its_way(self, consumer: PatchedConsumer, tp: TP, following: int) -> bool:
         """Whether the record at ``following`` is with the agent, or still has to be handed out.
 
         Others' backlog may be read first, for minutes: gone back for, it would lose its turn.
@@ -265,10 +265,10 @@ class Fetched:
         return position is None or not self.idle() or consumer.is_buffered(tp)
 
 
-class MendedTransport(driver.Transport):  # type: ignore[misc]
+class PatchedTransport(driver.Transport):  # type: ignore[misc]
     """Faust's aiokafka transport with the mended consumer."""
 
-    Consumer = MendedConsumer
+    Consumer = PatchedConsumer
 
 
 class NoRecovery(Recovery):  # type: ignore[misc]
@@ -292,12 +292,12 @@ class Tables(TableManager):  # type: ignore[misc]
         return self._recovery
 
 
-class MendedApp(faust.App):  # type: ignore[misc]
+class PatchedApp(faust.App):  # type: ignore[misc]
     """A Faust app on the mended transport; ``on_seek`` is told where reading (re)starts."""
 
     on_seek: OnSeek
     #: The embedded broker answers a fetch that found nothing only when this has passed.
     fetch_wait_ms: int = 500
 
-    def _new_transport(self) -> MendedTransport:
-        return MendedTransport(self.conf.broker_consumer, self)
+    def _new_transport(self) -> PatchedTransport:
+        return PatchedTransport(self.conf.broker_consumer, self)
