@@ -8,7 +8,6 @@ measured in the same run.
 
 from __future__ import annotations
 
-import json
 import queue
 import threading
 import time
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bench.catalogue import Rig, items_of, rig
-from bench.frame import load_here, parsed
+from bench.frame import load_here, parsed, show
 from models.domain import Item
 from models.encoder.probe_titles import titles
 from models.ports import FloatArray
@@ -108,17 +107,7 @@ def arrivals(
 
 def main() -> None:
     options = parsed(__doc__, seconds=30.0, rate=10.0, items=3000)
-    result = measure(options.seconds, options.rate, options.items)
-    print(
-        f"{result['products']} new products at {result['products_per_s']:g}/s into an index of "
-        f"{result['items_held']} (load {result['load_average']}):\n"
-        f"  produced -> found: p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms, "
-        f"max {result['max_ms']} ms\n"
-        f"  bound: 50 ms + 3 x {result['one_title_ms_p50']} ms = {result['bound_ms']} ms; "
-        f"p99 is {result['ratio']} of it ({'met' if result['met'] else 'NOT met'})"
-    )
-    if options.json:
-        print(json.dumps(result))
+    show(measure(options.seconds, options.rate, options.items), options.json)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ a quiet machine (see the load average) or ``--threads 1`` compares fairly.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.frame import Best, load_here, parsed
+from bench.frame import Best, load_here, parsed, show
 from models.encoder.batching import Tokens
 from models.encoder.choose import cosines, load_encoder
 from models.encoder.probe_titles import titles
@@ -86,34 +85,7 @@ def _seconds(work: Callable[[], FloatArray]) -> float:
 def main() -> None:
     options = parsed(__doc__, titles=2000, threads=0, type=("auto", "int8", "fp32", "bf16"))
     data_dir = settings.load().data_dir
-    result = measure(options.titles, options.threads, data_dir, options.type)
-    _print(result)
-    if options.json:
-        print(json.dumps(result))
-
-
-def _print(result: dict[str, Any]) -> None:
-    rows = (
-        (result["encoder"], result["titles_s"], result["cpu_us_per_title"]),
-        (
-            "sentence-transformers encode",
-            result["sentence_transformers_titles_s"],
-            result["sentence_transformers_cpu_us_per_title"],
-        ),
-    )
-    print(
-        f"{result['titles']} titles of {result['mean_tokens']} tokens, {result['threads']} threads "
-        f"on {result['cores']} cores, load average {result['load_average']}:"
-    )
-    for name, rate, cpu in rows:
-        print(f"  {name:<34} {rate:>6} titles/s  {cpu:>6} us of CPU a title")
-    print(
-        f"  ratio {result['ratio']}, of CPU time {result['cpu_ratio']} (target >= 2.5)\n"
-        f"  cosine to it: mean {result['mean_cosine']}, first percentile {result['low_cosine']}\n"
-        f"  one title alone: p50 {result['one_title_ms_p50']} ms, p99 "
-        f"{result['one_title_ms_p99']} ms; its vector is the batch's but for "
-        f"{result['alone_to_batch_difference']:.1e}"
-    )
+    show(measure(options.titles, options.threads, data_dir, options.type), options.json)
 
 
 if __name__ == "__main__":

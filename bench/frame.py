@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,6 +44,23 @@ def parsed(doc: str | None, **defaults: Any) -> argparse.Namespace:
         else:
             parser.add_argument(option, type=type(default), default=default)
     return parser.parse_args()
+
+
+def show(result: Mapping[str, Any], as_json: bool) -> None:
+    """A line a figure, and all as one object on the last line."""
+    _print(result, "  ")
+    if as_json:
+        print(json.dumps(result))
+
+
+def _print(result: Mapping[str, Any], indent: str) -> None:
+    for name, value in result.items():
+        words = f"{indent}{name.replace('_', ' ')}"
+        if isinstance(value, dict):
+            print(words)
+            _print(value, indent + "  ")
+        else:
+            print(f"{words:<44} {value}")
 
 
 def load_here() -> dict[str, Any]:

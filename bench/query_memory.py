@@ -10,18 +10,18 @@ the mechanism, not quality. Intervals are 95 %, paired, shoppers resampled.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
-from bench.frame import encoder_here, parsed
+from bench.frame import encoder_here, parsed, show
 from models.domain import History
 from models.encoder.cache import CachedEncoder
-from models.evaluation.intervals import Interval, Values, paired_difference
+from models.evaluation.intervals import Values, paired_difference
 from models.ports import Deadline
 from models.recommend.popularity import Popularity
 from models.recommend.query_memory import QueryMemory, recent_query
@@ -112,21 +112,13 @@ def main() -> None:
     questions = asked(made, told.ask)
     ranks = compare(encoder, memory, made, questions)
     groups = np.unique([q.shopper for q in questions], return_inverse=True)[1].astype(np.int64)
-    figures: dict[str, float | Interval] = {}
+    figures: dict[str, Any] = {"choices learnt": learnt, "questions": len(questions)}
     for metric, of in (("HR@10", hits), ("NDCG@10", gains)):
         without, with_ = of(ranks["without"]), of(ranks["with"])
         figures[f"{metric} without"] = float(without.mean())
         figures[f"{metric} with"] = float(with_.mean())
-        figures[f"{metric} gain"] = paired_difference(with_, without, 0, groups)
-    print(f"{learnt:,} choices of {told.learn:,} shoppers learnt, {len(questions):,} questions")
-    for name, value in figures.items():
-        if isinstance(value, Interval):
-            print(f"{name}: {value.mean:+.4f} [{value.low:+.4f}, {value.high:+.4f}]")
-        else:
-            print(f"{name}: {value:.4f}")
-    if told.json:
-        plain = {n: v.mean if isinstance(v, Interval) else v for n, v in figures.items()}
-        print(json.dumps({"questions": len(questions), "learnt": learnt, **plain}))
+        figures[f"{metric} gain"] = asdict(paired_difference(with_, without, 0, groups))
+    show(figures, told.json)
     encoder.close()
 
 
