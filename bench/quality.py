@@ -58,7 +58,6 @@ from models.training.sequence.train import (
     counted,
     refit_member,
     train_member,
-    training_key,
 )
 from models.weights import locate
 from stream.assemble import cached_encoder
@@ -100,20 +99,15 @@ class Bench:
         few = sequence.mixup.words if words else 0
         mixup = fitted(replace(sequence.mixup, strategy=name, words=few), self.log)
         config, how = replace(sequence, mixup=mixup), replace(how, seed=seed)
-        place = self.work / f"member-{training_key(self.log, self.split, config, how)}"
         bar = self.bars(f"{strategy}, seed {seed}")
-        return train_member(
-            self.log, self.split.ends, self.split.validation, config, how, place, bar
-        )
+        return train_member(self.log, self.split, config, how, self.work, bar)
 
     def refit(self, trained: Trained, seed: int, how: SequenceTraining) -> Member:
         """As `weft train` does once validation has chosen."""
         config, how = trained.member.config, replace(how, seed=seed)
-        key = training_key(self.log, self.split, config, how)
-        place = self.work / f"refit-{key}-{trained.epochs}"
         words = "+words" if config.mixup.words else ""
         bar = self.bars(f"{config.mixup.strategy}{words}, seed {seed}, refit")
-        return refit_member(self.log, self.split.known, trained, how, place, bar)
+        return refit_member(self.log, self.split, trained, how, self.work, bar)
 
     def ranked(self, model: Member | SequenceModel, questions: Questions) -> Values:
         space = Space.of(self.log, model)

@@ -53,7 +53,6 @@ from models.training.sequence.train import (
     counted,
     refit_member,
     train_member,
-    training_key,
 )
 from models.weights import locate
 
@@ -198,8 +197,7 @@ def sequence_model(
     shares: list[Mapping[str, float]] = []
     for number in range(config.members):
         how, label = _member(request, number)
-        place = work / f"member-{training_key(log, split, config, how)}"
-        trained = train_member(log, split.ends, split.validation, config, how, place, bar(label))
+        trained = train_member(log, split, config, how, work, bar(label))
         sample = split.validation.sample(request.preset.asked, 1)
         shares.append(gate.choose_shares(log, sample, trained.member, Titles(log)))
         found.append(trained)
@@ -214,10 +212,7 @@ def _refit(
     found: list[Member] = []
     for number, each in enumerate(trained):
         how, label = _member(request, number)
-        key = training_key(log, split, each.member.config, how)
-        place = work / f"member-{key}-{each.epochs}"
-        told = bar(f"{label}, whole log")
-        found.append(refit_member(log, split.known, each, how, place, told))
+        found.append(refit_member(log, split, each, how, work, bar(f"{label}, whole log")))
     return together(found, log)
 
 

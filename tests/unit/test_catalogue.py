@@ -138,7 +138,7 @@ def test_a_changed_text_is_encoded_anew(shop: Shop) -> None:
 def test_an_empty_title_takes_the_other_words_and_no_words_no_vector(shop: Shop) -> None:
     worded = Item("c1", " ", NOW, category="coats", attributes={"fabric": "wool"})
     tally = shop.process(worded, Item("e1", "", NOW))
-    assert tally == Tally(upserted=2, without_text=1, encoded=1)
+    assert tally == Tally(upserted=2, encoded=1)
     assert shop.found("wool coats") == ["c1"]
     assert shop.index.get(["e1"])["e1"].vector is None
 

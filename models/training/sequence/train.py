@@ -71,8 +71,7 @@ class Trained:
 
 def train_member(
     log: TrainingLog,
-    ends: NDArray[np.int64],
-    validation: Questions,
+    split: Split,
     config: SequenceConfig,
     how: SequenceTraining,
     work: Path,
@@ -80,43 +79,49 @@ def train_member(
 ) -> Trained:
     """One trained member; the weights are those of the best look at validation.
 
-    After a kill a second call goes on from the last whole epoch, to the same weights.
+    It is kept in a folder of its own below ``work``: after a kill a second call goes on from the
+    last whole epoch, to the same weights.
     """
-    member = _untrained(log, ends, config, how)
-    run = Run(log, ends, validation.sample(how.asked, 1), member, how, progress)
-    state = kept(work)
+    place = work / f"member-{_key(log, split, config, how)}"
+    member = _untrained(log, split.ends, config, how)
+    run = Run(log, split.ends, split.validation.sample(how.asked, 1), member, how, progress)
+    state = kept(place)
     if state is not None:
         run.load(state)
     elif config.mixup.zero_shot:
         run.look()  # what it begins as may be the best
     while not run.ended:
         run.epoch()
-        keep(work, run.state())
+        keep(place, run.state())
     member.load_state_dict(run.best)
     return Trained(member.eval(), run.best_at)
 
 
 def refit_member(
     log: TrainingLog,
-    ends: NDArray[np.int64],
+    split: Split,
     trained: Trained,
     how: SequenceTraining,
     work: Path,
     progress: Progress,
 ) -> Member:
-    """``trained`` anew from its beginning on events up to ``ends``, validation's among them.
+    """``trained`` anew from its beginning on what the split knows, validation's part included.
 
     What validation chose stays: its epochs, at the same rates, and each class's share of the title.
+    Kept below ``work`` as ``train_member`` does.
     """
-    member = _untrained(log, ends, trained.member.config, how)
+    config = trained.member.config
+    place = work / f"refit-{_key(log, split, config, how)}-{trained.epochs}"
+    member = _untrained(log, split.known, config, how)
     nobody = np.zeros(0, dtype=np.int64)
-    run = Run(log, ends, Questions(nobody, nobody, nobody, nobody), member, how, progress)
-    state = kept(work)
+    asked = Questions(nobody, nobody, nobody, nobody)
+    run = Run(log, split.known, asked, member, how, progress)
+    state = kept(place)
     if state is not None:
         run.load(state)
     while run.done < trained.epochs:
         run.epoch()
-        keep(work, run.state())
+        keep(place, run.state())
     member.mixup.shares.copy_(trained.member.mixup.shares)
     return member.eval()
 
@@ -272,9 +277,7 @@ class Run:
         self.done, self.score, self.waited, self.best_at = state["numbers"]
 
 
-def training_key(
-    log: TrainingLog, split: Split, config: SequenceConfig, how: SequenceTraining
-) -> str:
+def _key(log: TrainingLog, split: Split, config: SequenceConfig, how: SequenceTraining) -> str:
     """A name for one training: another log, split or setting has another."""
     told = [_RECIPE, log.summary.fingerprint, split.words, config.to_json(), asdict(how)]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
