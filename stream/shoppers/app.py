@@ -248,8 +248,13 @@ class ShopperApp:
         """Reads on from its first record that did not come; False where none is before ``end``."""
         tp = TP(*partition)
         first, starts = self._watch.held()[tp], self._watch.starts
-        gap = await self._look(tp, first, end)
-        if gap is None or starts != self._watch.starts:
+        assert self._gaps is not None
+        try:
+            gap = await asyncio.to_thread(self._gaps.look, tuple(tp), first, end)
+        except RetryLater as error:  # not insisted on: it is due again, and others are watched
+            _log.warning("%s; it is looked at again", error)
+            return True
+        if starts != self._watch.starts:
             return True
         if self._watch.held()[tp] != first or self.on_its_way(tp):  # it came meanwhile
             return True
