@@ -259,6 +259,9 @@ class ShopperApp:
         if self._watch.held()[tp] != first or self.on_its_way(tp):  # it came meanwhile
             return True
         if gap.record is None:
+            if gap.lost:  # told now: a later record may be long in coming
+                self._step_over(tp, first, first + gap.lost, gap.lost)
+                self._watch.accept(tp, first + gap.lost - 1)
             return False
         self._counters.stalls += 1
         await self._read_again(tp, first, gap, f"waits, {end - first} before the partition's end")

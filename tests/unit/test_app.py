@@ -196,6 +196,7 @@ def test_a_partition_that_does_not_answer_keeps_the_watch_from_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(MendedConsumer, "reading_at", lambda *_: 30)
+    monkeypatch.setattr(MendedConsumer, "is_buffered", lambda *_: False)
     looked: list[Partition] = []
 
     class Looked(Gone):
@@ -213,6 +214,7 @@ def test_what_retention_took_is_told_though_nothing_follows_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(MendedConsumer, "reading_at", lambda *_: 30)
+    monkeypatch.setattr(MendedConsumer, "is_buffered", lambda *_: False)
     app, made, told = watched(weft_settings.load({}, data_dir=tmp_path), Gone(), CLICKS)
     assert (told.lost, told.rewinds, told.stalls) == (20, 0, 0)
     assert caplog.text.count("20 events of clicks, partition 0, are lost") == 1
