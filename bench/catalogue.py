@@ -101,11 +101,3 @@ def items_of(titles: Sequence[str], prefix: str) -> list[Item]:
         Item(f"{prefix}{n}", title, now, category="dresses", brand="Weft", price=49.0, url="/p")
         for n, title in enumerate(titles)
     ]
-
-
-def resident_mb() -> int:
-    """Resident memory of this process (Linux)."""
-    for line in Path("/proc/self/status").read_text("ascii").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) // 1024
-    raise RuntimeError("this system does not say how much memory a process has")

@@ -2,14 +2,12 @@
 
     python -m bench.cold_start [--seconds 30] [--rate 10] [--items 3000] [--json]
 
-The bound is 50 ms + 3 x the time of encoding one title alone, measured in the same run.
+``--items`` are there before. The bound is 50 ms + 3 x the time of encoding one title alone,
+measured in the same run.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import queue
 import threading
 import time
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from bench.catalogue import Rig, items_of, rig
+from bench.frame import load_here, parsed, show
 from models.domain import Item
 from models.encoder.probe_titles import titles
 from models.ports import FloatArray
@@ -54,8 +53,7 @@ def measure(seconds: float, rate: float, held: int) -> dict[str, Any]:
         "items_held": held,
         "products": count,
         "products_per_s": rate,
-        "cores": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 1),
+        **load_here(),
         "one_title_ms_p50": round(one_ms, 2),
         "p50_ms": round(p50, 1),
         "p99_ms": round(p99, 1),
@@ -108,23 +106,8 @@ def arrivals(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--rate", type=float, default=10, help="products a second")
-    parser.add_argument("--items", type=int, default=3000, help="items that are there before")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    result = measure(options.seconds, options.rate, options.items)
-    print(
-        f"{result['products']} new products at {result['products_per_s']:g}/s into an index of "
-        f"{result['items_held']} (load {result['load_average']}):\n"
-        f"  produced -> found: p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms, "
-        f"max {result['max_ms']} ms\n"
-        f"  bound: 50 ms + 3 x {result['one_title_ms_p50']} ms = {result['bound_ms']} ms; "
-        f"p99 is {result['ratio']} of it ({'met' if result['met'] else 'NOT met'})"
-    )
-    if options.json:
-        print(json.dumps(result))
+    options = parsed(__doc__, seconds=30.0, rate=10.0, items=3000)
+    show(measure(options.seconds, options.rate, options.items), options.json)
 
 
 if __name__ == "__main__":

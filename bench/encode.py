@@ -10,19 +10,16 @@ a quiet machine (see the load average) or ``--threads 1`` compares fairly.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.frame import Best, load_here, parsed, show
 from models.encoder.batching import Tokens
 from models.encoder.choose import cosines, load_encoder
 from models.encoder.probe_titles import titles
@@ -32,26 +29,6 @@ from stream import settings
 
 ROUNDS = 4
 ALONE = 300
-
-
-@dataclass
-class Best:
-    """The best of a few rounds, in seconds of the wall and of the CPU."""
-
-    wall: float = float("inf")
-    cpu: float = float("inf")
-
-    def round(self, work: Callable[[], FloatArray]) -> FloatArray:
-        wall, cpu = time.perf_counter(), _cpu_seconds()
-        done = work()
-        self.wall = min(self.wall, time.perf_counter() - wall)
-        self.cpu = min(self.cpu, _cpu_seconds() - cpu)
-        return done
-
-
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 def measure(count: int, threads: int, data_dir: Path, encoder_type: str) -> dict[str, Any]:
@@ -82,9 +59,8 @@ def measure(count: int, threads: int, data_dir: Path, encoder_type: str) -> dict
         "encoder": ours.name,
         "titles": count,
         "mean_tokens": round(float(np.mean([len(t) for t in Tokens(folder)(sample)])), 1),
-        "cores": os.cpu_count(),
         "threads": threads or os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 1),
+        **load_here(),
         "titles_s": round(count / quick.wall),
         "sentence_transformers_titles_s": round(count / slow.wall),
         "ratio": round(slow.wall / quick.wall, 2),
@@ -107,41 +83,9 @@ def _seconds(work: Callable[[], FloatArray]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--titles", type=int, default=2000)
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
-    parser.add_argument("--type", default="auto", help="auto, int8, fp32 or bf16")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = parsed(__doc__, titles=2000, threads=0, type=("auto", "int8", "fp32", "bf16"))
     data_dir = settings.load().data_dir
-    result = measure(options.titles, options.threads, data_dir, options.type)
-    _print(result)
-    if options.json:
-        print(json.dumps(result))
-
-
-def _print(result: dict[str, Any]) -> None:
-    rows = (
-        (result["encoder"], result["titles_s"], result["cpu_us_per_title"]),
-        (
-            "sentence-transformers encode",
-            result["sentence_transformers_titles_s"],
-            result["sentence_transformers_cpu_us_per_title"],
-        ),
-    )
-    print(
-        f"{result['titles']} titles of {result['mean_tokens']} tokens, {result['threads']} threads "
-        f"on {result['cores']} cores, load average {result['load_average']}:"
-    )
-    for name, rate, cpu in rows:
-        print(f"  {name:<34} {rate:>6} titles/s  {cpu:>6} us of CPU a title")
-    print(
-        f"  ratio {result['ratio']}, of CPU time {result['cpu_ratio']} (target >= 2.5)\n"
-        f"  cosine to it: mean {result['mean_cosine']}, first percentile {result['low_cosine']}\n"
-        f"  one title alone: p50 {result['one_title_ms_p50']} ms, p99 "
-        f"{result['one_title_ms_p99']} ms; its vector is the batch's but for "
-        f"{result['alone_to_batch_difference']:.1e}"
-    )
+    show(measure(options.titles, options.threads, data_dir, options.type), options.json)
 
 
 if __name__ == "__main__":

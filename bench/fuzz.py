@@ -8,12 +8,12 @@ An input that fails is named by its number: the same seed makes it again. Exits 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from typing import Any
 
+from bench.frame import parsed
 from testbed.fuzz_targets import ALL, Fuzzed, run
 
 
@@ -41,11 +41,7 @@ def show(row: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--inputs", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = parsed(__doc__, inputs=1_000_000, seed=0)
     print(f"  {'target':<22}{'inputs':>12}{'inputs/s':>12}{'taken':>12}{'failures':>12}")
     rows = []
     for fuzzed in ALL:

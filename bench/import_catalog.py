@@ -9,16 +9,14 @@ nearest it finds, and the resident memory.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import resource
 import time
 from typing import Any
 
 import numpy as np
 
-from bench.catalogue import items_of, resident_mb, rig
+from bench.catalogue import items_of, rig
+from bench.frame import load_here, parsed, resident_mb, show
 from models.encoder.probe_titles import titles
 from models.ports import FloatArray, TitleEncoder
 from stream.index.edge import EdgeIndex
@@ -46,8 +44,7 @@ def measure(count: int) -> dict[str, Any]:
     return {
         "encoder": name,
         "items": count,
-        "cores": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 1),
+        **load_here(),
         "import_titles_s": round(count / taken),
         "bare_titles_s": round(count / bare),
         "ratio": round(bare / taken, 2),
@@ -83,22 +80,8 @@ def searches(index: EdgeIndex, vectors: FloatArray) -> tuple[list[float], float]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--items", type=int, default=20_000)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    result = measure(options.items)
-    print(
-        f"{result['items']} distinct titles, {result['encoder']} (load {result['load_average']}):\n"
-        f"  topic -> index {result['import_titles_s']} titles/s, bare encoder loop "
-        f"{result['bare_titles_s']} titles/s: ratio {result['ratio']} (target >= 0.7)\n"
-        f"  a search of {result['items']} then: p50 {result['search_ms_p50']} ms, "
-        f"p99 {result['search_ms_p99']} ms, recall@50 {result['recall_at_50']}\n"
-        f"  resident memory {result['resident_mb']} MB, peak {result['peak_resident_mb']} MB "
-        "(encoder, index, broker and producer in one process)"
-    )
-    if options.json:
-        print(json.dumps(result))
+    options = parsed(__doc__, items=20_000)
+    show(measure(options.items), options.json)
 
 
 if __name__ == "__main__":

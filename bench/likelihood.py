@@ -11,17 +11,14 @@ is of lists a second at 12 steps and 20 candidates. Titles are made up.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.frame import Best, parsed
 from models.domain import Item, Kind, Step
 from models.encoder.probe_titles import titles
 from models.llm.choose import load_scorer
@@ -31,25 +28,11 @@ from models.rerank import prompt
 from models.rerank.fusion import NAT
 from models.rerank.likelihood import LikelihoodReranker
 from models.weights import locate
+from stream.settings import load
 
 LOADS = ((1, 20), (4, 20), (12, 20), (12, 10), (12, 50))  # steps, candidates
 ROUNDS = 3
 ENDLESS = Deadline(lambda: 0.0, float("inf"))
-
-
-@dataclass
-class Best:
-    """The best of a few rounds, in seconds of the wall and of the CPU."""
-
-    wall: float = float("inf")
-    cpu: float = float("inf")
-
-    def round(self, work: Callable[[], list[FloatArray]]) -> list[FloatArray]:
-        wall, cpu = time.perf_counter(), time.process_time()
-        done = work()
-        self.wall = min(self.wall, time.perf_counter() - wall)
-        self.cpu = min(self.cpu, time.process_time() - cpu)
-        return done
 
 
 class Shop:
@@ -142,20 +125,13 @@ def agreement(ours: Sequence[FloatArray], theirs: Sequence[FloatArray]) -> float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The likelihood reranker beside a plain loop.")
-    parser.add_argument("--shoppers", type=int, default=6)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument(
-        "--data-dir", type=Path, default=Path(os.environ.get("WEFT_DATA_DIR", ".weft"))
-    )
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
+    args, data_dir = parsed(__doc__, shoppers=6, threads=0), load().data_dir
     import torch
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    folder = locate.smollm2("", args.data_dir, print)
-    reranker = LikelihoodReranker(load_scorer("", args.data_dir, args.threads, print), 0.0)
+    folder = locate.smollm2("", data_dir, print)
+    reranker = LikelihoodReranker(load_scorer("", data_dir, args.threads, print), 0.0)
     shop = Shop()
     asked = {load: [shop.request(*load) for _ in range(args.shoppers)] for load in LOADS}
     plain = PlainLoop(folder, asked[12, 20][:2])

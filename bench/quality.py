@@ -17,7 +17,6 @@ import argparse
 import gzip
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -28,9 +27,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.frame import parsed
 from models.domain import Item, Kind
-from models.encoder.cache import CachedEncoder
-from models.encoder.choose import load_encoder
 from models.evaluation.intervals import Values, bootstrap, paired_difference
 from models.recommend import trending
 from models.rerank import fusion, prompt
@@ -51,7 +49,7 @@ from models.training.data.splits import (
 from models.training.data.trends import popular_before
 from models.training.llm.run import LlmConfig
 from models.training.llm.stage import ranks_beside, staged
-from models.training.presets import PRESETS, Preset
+from models.training.presets import PRESETS
 from models.training.run import Sources, prepared, together
 from models.training.sequence.evaluate import Space, Titles, fitted, shopper_vectors
 from models.training.sequence.train import (
@@ -60,10 +58,11 @@ from models.training.sequence.train import (
     counted,
     refit_member,
     train_member,
-    training_key,
 )
 from models.weights import locate
+from stream.assemble import cached_encoder
 from stream.files.progress import Bars
+from stream.settings import load
 
 K = 10
 
@@ -100,20 +99,15 @@ class Bench:
         few = sequence.mixup.words if words else 0
         mixup = fitted(replace(sequence.mixup, strategy=name, words=few), self.log)
         config, how = replace(sequence, mixup=mixup), replace(how, seed=seed)
-        place = self.work / f"member-{training_key(self.log, self.split, config, how)}"
         bar = self.bars(f"{strategy}, seed {seed}")
-        return train_member(
-            self.log, self.split.ends, self.split.validation, config, how, place, bar
-        )
+        return train_member(self.log, self.split, config, how, self.work, bar)
 
     def refit(self, trained: Trained, seed: int, how: SequenceTraining) -> Member:
         """As `weft train` does once validation has chosen."""
         config, how = trained.member.config, replace(how, seed=seed)
-        key = training_key(self.log, self.split, config, how)
-        place = self.work / f"refit-{key}-{trained.epochs}"
         words = "+words" if config.mixup.words else ""
         bar = self.bars(f"{config.mixup.strategy}{words}, seed {seed}, refit")
-        return refit_member(self.log, self.split.known, trained, how, place, bar)
+        return refit_member(self.log, self.split, trained, how, self.work, bar)
 
     def ranked(self, model: Member | SequenceModel, questions: Questions) -> Values:
         space = Space.of(self.log, model)
@@ -362,68 +356,52 @@ def short(value: float) -> str:
     return f"{value:.4f}".removeprefix("0")
 
 
-def beauty(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
-    preset = PRESETS["standard"]
-    found = ladder(
-        bench,
-        args.strategies or ["id", "average", "average+words"],
-        args.seeds,
-        preset.training,
-        preset.sequence,
-    )
-    test = bench.split.test
-    lines = []
-    for name, rows in [("", found.rows), *again(bench, args, found, preset)]:
-        last = next(row.name for row in rows[::-1] if "LLM" not in row.name)
-        for base in dict.fromkeys(("ID only", named("id", args.seeds), last)):
-            if base not in {row.name for row in rows}:
-                continue
-            mine = told(rows, test, base)
-            printed(f"Amazon Beauty, {bench.split.words}{name}", mine, base, len(test))
-            lines += [{**line, "slice": "all" + name, "gains over": base} for line in mine]
-    return lines
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a log is asked: split, trained, cut into slices, and which rows gains are over."""
+
+    splits: Sequence[Callable[[TrainingLog], Split]]
+    preset: str
+    strategies: Sequence[str]
+    sliced: bool
+    bases: Sequence[str]
 
 
-def again(bench: Bench, args: argparse.Namespace, first: Ladder, preset: Preset
-          ) -> list[tuple[str, list[Row]]]:  # fmt: skip
-    """The ladder after refitting, with words for its title; nothing where it is not asked for."""
-    if not args.refit:
-        return []
-    return [("; refit on all before the test", refitted(bench, first, preset.training))]
-
-
-def shelf(bench: Bench, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """A shelf that turns over: all targets, cold ones and warm ones apart."""
-    strategies = args.strategies or ["id", "title", "title+words", "residual+words"]
-    preset = PRESETS["small"]
+def measured(bench: Bench, how: Asked, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """All tables of a split: as validation saw the models, and refitted where that is asked for."""
+    preset, ends = PRESETS[how.preset], bench.split.ends
+    strategies = args.strategies.split(",") if args.strategies else how.strategies
     first = ladder(bench, strategies, args.seeds, preset.training, preset.sequence)
-    lines = sliced(bench, first.rows, "", counted(bench.log, bench.split.ends))
-    for name, rows in again(bench, args, first, preset):
-        lines += sliced(bench, rows, name, counted(bench.log, bench.split.known))
+    lines = tables(bench, how, args.seeds, first.rows, "", counted(bench.log, ends))
+    if args.refit:
+        rows = refitted(bench, first, preset.training)
+        counts = counted(bench.log, bench.split.known)
+        lines += tables(bench, how, args.seeds, rows, "; refit on all before the test", counts)
     return lines
 
 
-def sliced(bench: Bench, rows: Sequence[Row], words: str, counts: NDArray[np.int32]
-           ) -> list[dict[str, Any]]:  # fmt: skip
-    """All targets, cold ones (without an event in ``counts``) and warm ones apart, few events."""
+def tables(bench: Bench, how: Asked, seeds: int, rows: Sequence[Row], words: str,
+           counts: NDArray[np.int32]) -> list[dict[str, Any]]:  # fmt: skip
+    """All targets; of a shelf that turns over cold ones (without ``counts``) and warm ones, too."""
     test = bench.split.test
     cold = counts[test.targets] == 0
-    few = test.ends - test.starts < 10
+    slices = {"all targets": np.ones(len(test), bool)}
+    if how.sliced:
+        slices |= {
+            "cold targets (never learnt)": cold, "warm targets": ~cold,
+            "shoppers with fewer than 10 events": test.ends - test.starts < 10,
+        }  # fmt: skip
+    last = next((row.name for row in rows[::-1] if "LLM" not in row.name), "")
     lines = []
-    for name, which in (
-        ("all targets", np.ones(len(test), bool)), ("cold targets (never learnt)", cold),
-        ("warm targets", ~cold), ("shoppers with fewer than 10 events", few),
-    ):  # fmt: skip
+    for name, which in slices.items():
         if not which.any():
             continue
         part = [Row(r.name, r.ranks[:, which], r.validation) for r in rows]
-        last = next((row.name for row in rows[::-1] if "LLM" not in row.name), "")
-        for base in ("title only", "zero-shot titles", last):
+        for base in dict.fromkeys((*how.bases, named("id", seeds), last)):
             if base not in {row.name for row in rows}:
                 continue
             found = told(part, test.take(which), base)
-            title = f"{bench.split.words}{words}: {name}"
-            printed(title, found, base, int(which.sum()))
+            printed(f"{bench.split.words}{words}: {name}", found, base, int(which.sum()))
             lines += [{**line, "slice": name + words, "gains over": base} for line in found]
     return lines
 
@@ -434,52 +412,43 @@ def sampled(split: Split, questions: int) -> Split:
     return split if len(few) == len(split.test) else replace(split, test=split.test.take(few))
 
 
-SPLITS: dict[str, list[Callable[[TrainingLog], Split]]] = {
-    "amazon_beauty": [last_events],
-    "hm_sample": [lambda log: by_time(log, baskets=False), by_time],
+BEAUTY = Asked(
+    [last_events], "standard", ("id", "average", "average+words"), sliced=False, bases=("ID only",)
+)
+#: A log whose shelf turns over, as any other is taken to be.
+SHELF = Asked(
+    [by_time], "small", ("id", "title", "title+words", "residual+words"), sliced=True,
+    bases=("title only", "zero-shot titles"),
+)  # fmt: skip
+LOGS = {
+    "amazon_beauty": BEAUTY,
+    "hm_sample": replace(SHELF, splits=[lambda log: by_time(log, baskets=False), by_time]),
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Quality of the models on a real log.")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=Path(".weft/quality"))
-    parser.add_argument(
-        "--data-dir", type=Path, default=Path(os.environ.get("WEFT_DATA_DIR", ".weft"))
-    )
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--strategies", type=lambda text: text.split(","),
-        help="mix-ups, comma-separated; with +words behind it, words have vectors of their own",
+    args = parsed(
+        __doc__, data=Path(), work=Path(".weft/quality"), seeds=3, strategies="", refit=False,
+        no_llm=False, tuning='{"method": "none"}', questions=10**9, asked=4000, threads=0,
     )  # fmt: skip
-    parser.add_argument("--refit", action="store_true", help="as `weft train` ships them, too")
-    parser.add_argument("--no-llm", action="store_true")
-    parser.add_argument("--tuning", default='{"method": "none"}', help="LlmConfig's fields as JSON")
-    parser.add_argument(
-        "--questions", type=int, default=10**9, help="so many of the test at most, drawn"
-    )
-    parser.add_argument("--asked", type=int, default=4000, help="questions that choose the weight")
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    encoder = CachedEncoder(
-        load_encoder("", args.data_dir, args.threads, say, "fp32"),
-        args.data_dir / "vectors.sqlite", say,
-    )  # fmt: skip
+    settings = replace(load(), encoder_type="fp32", threads=args.threads)
+    encoder = cached_encoder(settings, say)
     work = args.work / args.data.name
     log = prepared(work / "log", sources(args.data), encoder, say)
     llm = None
     if not args.no_llm:
         tuning = replace(PRESETS["standard"].llm, **json.loads(args.tuning))
-        llm = Llm(tuning, locate.smollm2("", args.data_dir, say), args.asked)
-    run = beauty if args.data.name == "amazon_beauty" else shelf
+        llm = Llm(tuning, locate.smollm2("", settings.data_dir, say), args.asked)
+    how = LOGS.get(args.data.name, SHELF)
     with Bars() as bars:
         lines = [
             {**line, "protocol": split.words}
-            for split in [make(log) for make in SPLITS.get(args.data.name, [by_time])]
-            for line in run(Bench(log, sampled(split, args.questions), work, bars, llm), args)
+            for split in [make(log) for make in how.splits]
+            for line in measured(
+                Bench(log, sampled(split, args.questions), work, bars, llm), how, args
+            )
         ]
     if args.json:
         print(json.dumps({"data": args.data.name, "shoppers": log.shoppers, "rows": lines}))

@@ -10,32 +10,29 @@ the mechanism, not quality. Intervals are 95 %, paired, shoppers resampled.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
+from bench.frame import encoder_here, parsed, show
 from models.domain import History
 from models.encoder.cache import CachedEncoder
-from models.encoder.choose import load_encoder
-from models.evaluation.intervals import Interval, Values, paired_difference
+from models.evaluation.intervals import Values, paired_difference
 from models.ports import Deadline
 from models.recommend.popularity import Popularity
 from models.recommend.query_memory import QueryMemory, recent_query
 from models.recommend.recommender import Recommender
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import MemoryIndex
 from models.training.data.splits import gains, hits
 from stream.contracts.topics import topic_of
 from stream.demo.sample.catalogue import DAY_MS, DAYS, HELD_OUT_DAYS, START_MS, Shop, shop
 from stream.demo.sample.log import events
-from stream.settings import load
 from stream.shoppers.state import ShopperState
+from testbed.stand_ins import MemoryIndex
 
 AT_ONCE = 64
 
@@ -109,37 +106,19 @@ def compare(
 
 def main() -> None:
     """Print HR@10 and NDCG@10 of both, and the gains."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--learn", type=int, default=3000)
-    parser.add_argument("--ask", type=int, default=300)
-    parser.add_argument("--json", action="store_true")
-    told = parser.parse_args()
-    chosen = load()
-    encoder = CachedEncoder(
-        load_encoder(chosen.encoder, chosen.data_dir, chosen.threads, print, chosen.encoder_type),
-        Path(chosen.data_dir) / "vectors.sqlite",
-        print,
-    )
+    told, encoder = parsed(__doc__, learn=3000, ask=300), encoder_here()
     made, memory = shop(), QueryMemory(encoder)
     learnt = learn(memory, made, told.learn)
     questions = asked(made, told.ask)
     ranks = compare(encoder, memory, made, questions)
     groups = np.unique([q.shopper for q in questions], return_inverse=True)[1].astype(np.int64)
-    figures: dict[str, float | Interval] = {}
+    figures: dict[str, Any] = {"choices learnt": learnt, "questions": len(questions)}
     for metric, of in (("HR@10", hits), ("NDCG@10", gains)):
         without, with_ = of(ranks["without"]), of(ranks["with"])
         figures[f"{metric} without"] = float(without.mean())
         figures[f"{metric} with"] = float(with_.mean())
-        figures[f"{metric} gain"] = paired_difference(with_, without, 0, groups)
-    print(f"{learnt:,} choices of {told.learn:,} shoppers learnt, {len(questions):,} questions")
-    for name, value in figures.items():
-        if isinstance(value, Interval):
-            print(f"{name}: {value.mean:+.4f} [{value.low:+.4f}, {value.high:+.4f}]")
-        else:
-            print(f"{name}: {value:.4f}")
-    if told.json:
-        plain = {n: v.mean if isinstance(v, Interval) else v for n, v in figures.items()}
-        print(json.dumps({"questions": len(questions), "learnt": learnt, **plain}))
+        figures[f"{metric} gain"] = asdict(paired_difference(with_, without, 0, groups))
+    show(figures, told.json)
     encoder.close()
 
 

@@ -12,14 +12,12 @@ with its 95% interval. A short run's interval is wide: per hour is read off a fe
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,15 +26,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from confluent_kafka import Consumer, TopicPartition
 
+from bench.frame import Lists, parsed
 from models.domain import Kind
-from stream.contracts.codec import ShopperEvent, decode_recommendation, encode_event, encode_product
+from stream.contracts.codec import PublishedList, ShopperEvent, encode_event, encode_product
 from stream.demo.sample.catalogue import shop
 from stream.files.publish import Entry, Publisher
 from stream.kafka.broker import EmbeddedBroker
 from stream.kafka.delivery import Record
-from stream.settings import Settings, kafka_config, load
+from stream.settings import load
 
 WEFT = (sys.executable, "-c", "from stream.cli import main; main()")
 PRODUCTS, SHOPPERS, BLOCKS = 500, 100, 20
@@ -46,45 +44,26 @@ _MOST_WARM = 600.0
 
 @dataclass
 class Watch:
-    """What was seen, each with its second since the start."""
+    """What was seen, each with its second since the start; events are told apart by their ts."""
 
     began: float = field(default_factory=time.monotonic)
     rss_mb: list[tuple[float, float]] = field(default_factory=list)
     handles: list[tuple[float, float]] = field(default_factory=list)
     latency_ms: list[tuple[float, float]] = field(default_factory=list)
+    sent: dict[int, float] = field(default_factory=dict)  # when, of those without a list yet
 
     def now(self) -> float:
         return time.monotonic() - self.began
+
+    def heard(self, made: PublishedList) -> None:
+        """Times each event to the first list that knows it."""
+        if (sent := self.sent.pop(made.as_of.ts, None)) is not None:
+            self.latency_ms.append((self.now(), (self.now() - sent) * 1000))
 
     def sample(self, pid: int) -> None:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         self.rss_mb.append((self.now(), pages * os.sysconf("SC_PAGE_SIZE") / 2**20))
         self.handles.append((self.now(), len(os.listdir(f"/proc/{pid}/fd"))))
-
-
-class Subscriber(threading.Thread):
-    """Times each event to the first list that knows it; events are told apart by their ts."""
-
-    def __init__(self, settings: Settings, watch: Watch) -> None:
-        super().__init__(daemon=True)
-        self.sent: dict[int, float] = {}
-        self.stopping = threading.Event()
-        self._config = {**kafka_config(settings), "group.id": "soak", "enable.auto.commit": False}
-        self._watch = watch
-
-    def run(self) -> None:
-        consumer = Consumer(self._config)
-        consumer.assign([TopicPartition("recommendations", p, 0) for p in range(4)])
-        while not self.stopping.is_set():
-            message = consumer.poll(0.1)
-            if message is None or message.error() is not None:
-                continue
-            made = decode_recommendation(message.key(), message.value())
-            sent = None if made is None else self.sent.pop(made.as_of.ts, None)
-            if sent is not None:
-                now = self._watch.now()
-                self._watch.latency_ms.append((now, (now - sent) * 1000))
-        consumer.close()
 
 
 @contextmanager
@@ -100,8 +79,8 @@ def running_worker(bootstrap: str, rerank: str, folder: Path) -> Iterator[subpro
             process.wait(60)
 
 
-def load_of(publisher: Publisher, items: Sequence[str], watch: Watch, subscriber: Subscriber,
-            rate: float, seconds: float, process: subprocess.Popen[bytes]) -> int:  # fmt: skip
+def load_of(publisher: Publisher, items: Sequence[str], watch: Watch, rate: float,
+            seconds: float, process: subprocess.Popen[bytes]) -> int:  # fmt: skip
     """Clicks at ``rate`` a second; samples the worker every second. Returns how many."""
     dice = np.random.default_rng(0)
     first_ts, began, number, sampled = time.time_ns() // 1_000_000 - 80_000_000, watch.now(), 0, 0.0
@@ -112,7 +91,7 @@ def load_of(publisher: Publisher, items: Sequence[str], watch: Watch, subscriber
         ts = first_ts + number
         user, item = f"u{dice.integers(SHOPPERS)}", items[int(dice.integers(len(items)))]
         topic, key, value = encode_event(ShopperEvent(Kind.CLICK, user, ts, item))
-        subscriber.sent[ts] = watch.now()
+        watch.sent[ts] = watch.now()
         publisher.publish([Entry(0, Record(topic, key, value))])
         number += 1
         if watch.now() - sampled >= 1.0:
@@ -174,13 +153,12 @@ def measure(minutes: float, rate: float, rerank: str) -> dict[str, Any]:
             )
             time.sleep(5.0)
             watch = Watch()
-            subscriber = Subscriber(settings, watch)
+            subscriber = Lists(settings, watch.heard)
             subscriber.start()
             ids = [product.item.item_id for product in stocked]
             seconds = minutes * 60
-            sent = load_of(publisher, ids, watch, subscriber, rate, seconds, process)
-            subscriber.stopping.set()
-            subscriber.join()
+            sent = load_of(publisher, ids, watch, rate, seconds, process)
+            subscriber.stop()
         start = min(_MOST_WARM, seconds / 3)
         return {
             "minutes": minutes,
@@ -202,12 +180,7 @@ def _wait_for(alive: Path, process: subprocess.Popen[bytes], seconds: float = 30
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--rate", type=float, default=20.0, help="clicks a second")
-    parser.add_argument("--rerank", choices=["never", "gate", "always"], default="never")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = parsed(__doc__, minutes=30.0, rate=20.0, rerank=("never", "gate", "always"))
     result = measure(options.minutes, options.rate, options.rerank)
     print(f"{result['sent']:,} clicks at {result['rate']:g}/s, {result['lists_timed']:,} timed;")
     print(f"  {'':<16}{'mean':>10}{'per hour':>12}   95% interval")

@@ -12,9 +12,7 @@ its list and its state are on the broker.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import logging
 import os
 import random
@@ -25,6 +23,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from bench.frame import load_here, parsed, show
 from models.domain import History, Recommendation, RecommendedItem
 from models.ports import Deadline
 
@@ -171,7 +170,7 @@ def measure(events: int, shoppers: int) -> dict[str, Any]:
     return {
         "events": events,
         "shoppers": shoppers,
-        "cores": os.cpu_count(),
+        **load_here(),
         "weft_events_s": round(weft),
         "quixstreams_events_s": round(quix),
         "ratio": round(weft / quix, 3),
@@ -180,30 +179,15 @@ def measure(events: int, shoppers: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--events", type=int, default=60_000)
-    parser.add_argument("--shoppers", type=int, default=3_000)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--role", choices=["weft", "quix"], help=argparse.SUPPRESS)
-    parser.add_argument("--kafka", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    roles = ("both", "weft", "quix")  # (role and kafka: of a child's)
+    options = parsed(__doc__, events=60_000, shoppers=3_000, role=roles, kafka="")
     logging.basicConfig(level=logging.ERROR)
     if options.role == "weft":
         asyncio.run(run_weft(options.kafka, options.events))
     elif options.role == "quix":
         print(run_quix(options.kafka, options.events))
     else:
-        result = measure(options.events, options.shoppers)
-        print(
-            f"one worker on a real Kafka, {result['events']} events of {result['shoppers']} "
-            f"shoppers, {result['cores']} cores:\n"
-            f"  weft         {result['weft_events_s']:>7} events/s  (list and state on the broker "
-            "before the ack, each record once in the state)\n"
-            f"  quixstreams  {result['quixstreams_events_s']:>7} events/s  (at least once)\n"
-            f"  ratio        {result['ratio']:>7}  (target >= {result['target']})"
-        )
-        if options.json:
-            print(json.dumps(result))
+        show(measure(options.events, options.shoppers), options.json)
 
 
 if __name__ == "__main__":

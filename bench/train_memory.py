@@ -11,7 +11,6 @@ looks every item's vector beside the pages of its title; shoppers and events sta
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -23,6 +22,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+
+from bench.frame import parsed
 
 EVENTS_AN_ITEM = 10
 EVENTS_A_SHOPPER = 10
@@ -97,11 +98,7 @@ def peak() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Memory of a training by its size.")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parsed(__doc__, sizes=[10_000, 100_000, 1_000_000], one=0)  # (one: of a child's)
     if args.one:
         print(json.dumps(measure(args.one)))
         return

@@ -82,6 +82,16 @@ def look(folder: Path) -> Made | None:
         return None
 
 
+def write_whole(file: Path, content: str) -> None:
+    """The file has all of ``content``, on the disk, or what it had. Raises ``OSError``."""
+    fresh = file.with_name(f".{file.name}.new")
+    with fresh.open("w", encoding="utf-8") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
+    fresh.replace(file)
+
+
 def sha256_of(file: Path) -> str:
     """The file's sum in hex."""
     with file.open("rb") as opened:

@@ -20,7 +20,6 @@ from models.domain import Kind, Recommendation
 from models.errors import BadMessage, InvalidFile, InvalidSettings, UnreadableState
 from models.recommend.popularity import Popularity
 from models.recommend.query_memory import QueryMemory
-from models.testing import HashEncoder
 from stream.contracts.codec import (
     AsOf,
     ShopperEvent,
@@ -38,6 +37,7 @@ from stream.shoppers.aggregates import Aggregates
 from stream.shoppers.state import Applied, ShopperState, loads
 from testbed import damage
 from testbed.published_logs import WRITERS, lines
+from testbed.stand_ins import HashEncoder
 
 NOW: Final = 1_700_000_000_000
 Target = Callable[[Random], bool]

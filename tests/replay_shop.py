@@ -15,7 +15,6 @@ from models.recommend.query_memory import QueryMemory
 from models.recommend.recommender import Recommender
 from models.recommend.rules import Rules
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder, MemoryIndex
 from models.training.data.log import Logged, TrainingLog
 from models.training.data.write_log import prepare
 from stream import settings as weft_settings
@@ -33,6 +32,7 @@ from stream.replay.questions.event_store import Spool, spooled
 from stream.replay.questions.prepare import UNDATED
 from stream.replay.questions.protocols import Asked
 from stream.serving import Live, Serving
+from testbed.stand_ins import HashEncoder, MemoryIndex
 
 DAY = 86_400_000
 START = 1_600_000_000_000 // DAY * DAY

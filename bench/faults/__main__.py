@@ -25,10 +25,11 @@ from bench.faults.actions import Shop, invented, of_log
 from bench.faults.bugs import BUGS
 from bench.faults.checker import check
 from bench.faults.injector import Injector
-from bench.faults.report import figures, table
+from bench.faults.report import figures
 from bench.faults.schedule import faults, records, sizes, storm
 from bench.faults.sender import Sender, hold
 from bench.faults.workers import Setup
+from bench.frame import show
 from stream.contracts.topics import TopicNames
 from stream.kafka.broker import ensure_topics
 from stream.settings import load
@@ -105,10 +106,8 @@ def main() -> None:
         if options.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
     print(f"seed {options.seed}, {options.minutes:g} minutes, {result['shop']} shop:")
-    print(table(result))
     print("the promise was kept" if result["sound"] else "THE PROMISE WAS BROKEN")
-    if options.json:
-        print(json.dumps(result))
+    show(result, options.json)
     sys.exit(0 if result["sound"] else 1)
 
 

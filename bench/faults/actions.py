@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from models.domain import Kind
+from stream.contracts.codec import ShopperEvent
 
 ITEMS: Final = 500
 WORDS: Final = (
@@ -24,18 +25,6 @@ T0: Final = 1_700_000_000_000
 _MINUTE: Final = 60_000
 _MOST: Final = 45  # events a shopper, so that the 50 newest steps show every one of them
 _KINDS: Final = {"click": Kind.CLICK, "purchase": Kind.PURCHASE}
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """One event of a shopper, before it has a place in a topic; ``ts`` in epoch ms."""
-
-    kind: Kind | None  # None: an erasure
-    user_id: str
-    ts: int
-    item_id: str | None = None
-    query: str | None = None
-    event_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +64,7 @@ def of_log(folder: Path) -> Shop:
     return Shop(folder.name, items, list(by_user.values()))
 
 
-def actions(shop: Shop, seed: int, at_once: int = 150) -> Iterator[Action]:
+def actions(shop: Shop, seed: int, at_once: int = 150) -> Iterator[ShopperEvent]:
     """Actions without end, of ``at_once`` shoppers at a time.
 
     A twentieth comes again with its ``event_id``; a tenth comes later than its ``ts`` says.
@@ -90,7 +79,7 @@ def actions(shop: Shop, seed: int, at_once: int = 150) -> Iterator[Action]:
             present[place] = next(shoppers)
 
 
-def _shoppers(shop: Shop, rng: random.Random) -> Iterator[list[Action]]:
+def _shoppers(shop: Shop, rng: random.Random) -> Iterator[list[ShopperEvent]]:
     """Each shopper's actions, the first one last."""
     number = 0
     order = list(range(len(shop.rows)))
@@ -100,22 +89,22 @@ def _shoppers(shop: Shop, rng: random.Random) -> Iterator[list[Action]]:
         user = f"u{number}"
         if order:
             known = shop.rows[order[number % len(order)]]
-            plain = [Action(kind, user, ts, item) for kind, ts, item in known]
+            plain = [ShopperEvent(kind, user, ts, item) for kind, ts, item in known]
         else:
             plain = [_invented(user, number, rng) for _ in range(rng.randint(3, 40))]
         yield _disturbed(plain, number, rng)[::-1]
         number += 1
 
 
-def _invented(user: str, number: int, rng: random.Random) -> Action:
+def _invented(user: str, number: int, rng: random.Random) -> ShopperEvent:
     ts = T0 + number * _MINUTE + rng.randrange(20 * _MINUTE)
     kind = rng.choices((Kind.CLICK, Kind.PURCHASE, Kind.SEARCH), (8, 1, 1))[0]
     if kind is Kind.SEARCH:
-        return Action(kind, user, ts, query=" ".join(rng.sample(WORDS, 2)))
-    return Action(kind, user, ts, f"i{rng.randrange(ITEMS)}")
+        return ShopperEvent(kind, user, ts, query=" ".join(rng.sample(WORDS, 2)))
+    return ShopperEvent(kind, user, ts, f"i{rng.randrange(ITEMS)}")
 
 
-def _disturbed(plain: list[Action], number: int, rng: random.Random) -> list[Action]:
+def _disturbed(plain: list[ShopperEvent], number: int, rng: random.Random) -> list[ShopperEvent]:
     """Late ones, and a producer's second tries; every fiftieth shopper asks to be forgotten."""
     found = sorted(plain, key=lambda action: action.ts)
     for place in range(len(found)):
@@ -123,7 +112,7 @@ def _disturbed(plain: list[Action], number: int, rng: random.Random) -> list[Act
             other = min(len(found) - 1, place + rng.randint(1, 5))
             found[place], found[other] = found[other], found[place]
     if number % 50 == 49:  # its events have no ids: which of two counts would hang on their order
-        erasure = Action(None, found[0].user_id, rng.choice(found).ts)
+        erasure = ShopperEvent(None, found[0].user_id, rng.choice(found).ts)
         found.insert(rng.randint(0, len(found)), erasure)
         return found
     for place, action in enumerate(found):

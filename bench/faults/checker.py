@@ -14,9 +14,8 @@ from typing import Any, Final
 
 import orjson
 
-from bench.faults.actions import Action
 from models.errors import WeftError
-from stream.contracts.codec import PublishedList, decode_recommendation
+from stream.contracts.codec import PublishedList, ShopperEvent, decode_recommendation
 
 #: In the order of their ranks; written out, since the checker works by itself.
 TOPICS: Final = ("clicks", "purchases", "searches", "erasures")
@@ -43,7 +42,7 @@ class State:
 class Shopper:
     """What was sent of one shopper, and where it landed: (action, topic's rank, offset)."""
 
-    landed: list[tuple[Action, int, int]] = field(default_factory=list)
+    landed: list[tuple[ShopperEvent, int, int]] = field(default_factory=list)
 
     def offsets(self) -> dict[str, int]:
         """The last offset of each source topic."""
@@ -56,10 +55,10 @@ class Shopper:
         """The time up to which the shopper is forgotten."""
         return max((a.ts for a, rank, _ in self.landed if TOPICS[rank] == "erasures"), default=None)
 
-    def steps(self) -> dict[Place, Action]:
+    def steps(self) -> dict[Place, ShopperEvent]:
         """The sequence: each event_id once (its first record), nothing up to an erasure."""
         until = self.erased_at()
-        found: dict[Place, Action] = {}
+        found: dict[Place, ShopperEvent] = {}
         ids: set[str] = set()
         for action, rank, offset in sorted(self.landed, key=lambda each: each[1:]):
             if TOPICS[rank] == "erasures" or (until is not None and action.ts <= until):
@@ -82,7 +81,7 @@ class Ledger:
     #: each good record's (key, topic's rank, offset, epoch s), in the order of landing
     times: list[tuple[bytes, int, int, float]] = field(default_factory=list)
 
-    def landed(self, action: Action, topic: str, offset: int, at: float = 0.0) -> None:
+    def landed(self, action: ShopperEvent, topic: str, offset: int, at: float = 0.0) -> None:
         """A good record, sent at epoch second ``at``, is on the broker."""
         key, rank = action.user_id.encode(), TOPICS.index(topic)
         self.shoppers.setdefault(key, Shopper()).landed.append((action, rank, offset))
@@ -181,7 +180,7 @@ def _check_state(verdict: Verdict, key: bytes, shopper: Shopper, states: Kept) -
     )
 
 
-def _is_exact(state: State, shopper: Shopper, steps: Mapping[Place, Action]) -> bool:
+def _is_exact(state: State, shopper: Shopper, steps: Mapping[Place, ShopperEvent]) -> bool:
     rows = [(*p, a.kind and a.kind.value, a.item_id, a.query) for p, a in sorted(steps.items())]
     bought = [(*row[:3], row[4]) for row in rows if row[3] == "purchase"]
     return (

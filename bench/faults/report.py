@@ -1,4 +1,4 @@
-"""What a run came to: the figures, as a table and as one object."""
+"""What a run came to, in figures."""
 
 from __future__ import annotations
 
@@ -70,60 +70,6 @@ def figures(
         "cores": os.cpu_count(),
         "examples": examples,
     }
-
-
-def table(found: dict[str, Any]) -> str:
-    """The figures for a reader."""
-    f = found
-    rows = [
-        ("kills (SIGKILL of a worker)", f["kills"]),
-        ("  of them between two deliveries of a batch", f["kills_in_delivery"]),
-        ("rebalances (a worker joins, and leaves)", f["rebalances"]),
-        ("workers stopped past the session timeout", f["zombies"]),
-        ("broker outages / index outages", f"{f['broker_outages']} / {f['index_outages']}"),
-        ("bundles switched (lists by each)", _switched(f)),
-        ("times that a worker was given partitions", f["assignments"]),
-        ("shoppers with events / held from before", f"{f['shoppers']:,} / {f['held']:,}"),
-        ("events in", f"{f['events']:,}"),
-        ("  applied once", f"{f['once']:,}"),
-        ("  rightly left out (second records, forgotten)", f"{f['left_out']:,}"),
-        ("  LOST", f["lost"]),
-        ("  DUPLICATED", f["duplicated"]),
-        ("wrong states (of them overwritten by older)", _of(f, "wrong_states", "states")),
-        ("STALE last lists (of them overwritten by older)", _of(f, "stale", "lists")),
-        ("dead letters expected", f"{f['letters_expected']:,}"),
-        ("  MISSING / good ones among them", f"{f['letters_missing']} / {f['letters_unexpected']}"),
-        ("  written twice", f["letters_again"]),
-        ("recovery s: start to holding its states, p50 / max", _pair(f, "recovery")),
-        ("takeover s: SIGKILL to lists everywhere, p50 / max", _pair(f, "takeover")),
-        ("after an outage s: to lists everywhere, max", f["after_outage_s"]),
-        ("good event to list s, p50 / p90 / p99", _row(f["list_s"])),
-        ("  in the storm of bad messages", _row(f["list_in_storm_s"])),
-        ("drained after the last record, s", f["drain_s"] if f["drained"] else "NEVER"),
-        ("workers that ended by themselves", f["workers_ended_by_themselves"]),
-        ("records that the intake went back for", f["rewinds"]),
-        ("  behind which no other had come", f["stalls"]),
-        ("records that came again and changed nothing", f["again"]),
-    ]
-    lines = [f"  {name:<52} {value!s:>14}" for name, value in rows]
-    return "\n".join([*lines, *(f"    {words}" for words in f["examples"])])
-
-
-def _of(found: dict[str, Any], name: str, kind: str) -> str:
-    return f"{found[name]} ({found[f'overwritten_{kind}']})"
-
-
-def _switched(found: dict[str, Any]) -> str:
-    counts = " + ".join(f"{count:,}" for count in found["lists_by_space"].values())
-    return f"{found['bundles_switched']} ({counts})"
-
-
-def _pair(found: dict[str, Any], name: str) -> str:
-    return f"{found[f'{name}_p50_s']} / {found[f'{name}_s']}"
-
-
-def _row(percentiles: Sequence[float]) -> str:
-    return " / ".join(str(each) for each in percentiles) or "-"
 
 
 def _count(done: Sequence[Done], *kinds: FaultKind) -> int:

@@ -12,10 +12,10 @@ from typing import Final
 
 import orjson
 
-from bench.faults.actions import Action, Shop, actions
+from bench.faults.actions import Shop, actions
 from bench.faults.kill_points import KillPoint
 from models.domain import Kind
-from stream.contracts.codec import MAX_BYTES
+from stream.contracts.codec import MAX_BYTES, ShopperEvent
 from stream.contracts.partitioner import partition_of
 from stream.contracts.topics import topic_of
 
@@ -83,7 +83,7 @@ class Sent:
     topic: str
     key: bytes | None
     value: bytes | None
-    action: Action | None
+    action: ShopperEvent | None
     partition: int = -1
 
 
@@ -190,7 +190,7 @@ def records(shop: Shop, planned: Sizes, seed: int) -> Iterator[Sent]:
     )
 
 
-def _good(at: float, action: Action) -> Sent:
+def _good(at: float, action: ShopperEvent) -> Sent:
     fields = {"user_id": action.user_id, "ts": action.ts, "item_id": action.item_id}
     fields |= {"query": action.query, "event_id": action.event_id}
     value = orjson.dumps({name: value for name, value in fields.items() if value is not None})

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from bench.faults.checker import Kept, Ledger, Source, reach_of_list, reach_of_state
 from bench.faults.schedule import PARTITIONS
-
-_PATIENCE: Final = 60.0
+from stream.kafka.topic_reader import TopicReader
+from stream.settings import load
 
 
 class Told(NamedTuple):
@@ -28,32 +26,11 @@ class Told(NamedTuple):
 
 
 def everything(bootstrap: str, topic: str) -> Iterator[Told]:
-    """Every record of the topic now; raises ``KafkaException`` where the broker is silent."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "bench-faults-checker",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-        }
-    )
-    consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
-    unread = set(range(PARTITIONS))
-    until = time.monotonic() + _PATIENCE
-    while unread:
-        for message in consumer.consume(5000, 0.5):
-            until = time.monotonic() + _PATIENCE
-            error = message.error()
-            if error is None:
-                yield _told(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                unread.discard(message.partition())
-            else:
-                raise KafkaException(error)
-        if time.monotonic() > until:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-    consumer.close()
+    """Every record of the topic now; raises ``BrokerUnavailable`` where the broker is silent."""
+    client = {"group.id": "bench-faults-checker", "isolation.level": "read_committed"}
+    with TopicReader(load({}, kafka=bootstrap), topic, client) as reader:
+        reader.begin(dict.fromkeys(range(PARTITIONS), 0))
+        yield from map(_told, reader.to_the_end())
 
 
 def _told(message: Any) -> Told:  # as a consumer gives it: nothing is None that a record has

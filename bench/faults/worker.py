@@ -1,5 +1,5 @@
 """A worker's shopper half as a process of its own: real Faust, real Kafka, the fakes of
-``models.testing`` where the models would be, an index that can be told to fail.
+``testbed.stand_ins`` where the models would be, an index that can be told to fail.
 
     python -m bench.faults.worker BOOTSTRAP GROUP FOLDER NAME SESSION_TIMEOUT BUG
 
@@ -29,7 +29,6 @@ from models.ports import FloatArray, Hit, Stored
 from models.recommend.popularity import Popularity
 from models.recommend.recommender import Recommender
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder, MemoryIndex
 from stream import settings as weft_settings
 from stream.kafka.delivery import KafkaDelivery
 from stream.serving import Live, Serving
@@ -37,6 +36,7 @@ from stream.settings import Settings, kafka_config
 from stream.shoppers.app import ShopperApp
 from stream.shoppers.offset_check import KafkaGapReader
 from stream.shoppers.processor import ShopperProcessor
+from testbed.stand_ins import HashEncoder, MemoryIndex
 
 #: Stand-ins for two bundles, by the dimension of their vectors.
 BUNDLES: Final = ("64", "32")

@@ -7,18 +7,18 @@ from itertools import islice, pairwise
 import orjson
 import pytest
 
-from bench.faults.actions import Action, actions, invented
+from bench.faults.actions import actions, invented
 from bench.faults.checker import Kept, Ledger, Verdict, check, reach_of_list, reach_of_state
 from bench.faults.schedule import KILL_POINTS, KILLS, FaultKind, Sent, faults, records, sizes, storm
 from bench.faults.topics import Lists
 from models.domain import Kind
 from models.errors import BadMessage
-from stream.contracts.codec import decode_shopper
+from stream.contracts.codec import ShopperEvent, decode_shopper
 
 KEY = b"nora"
-CLICK = Action(Kind.CLICK, "nora", 1_000, "i1", event_id="e1")
-LATE = Action(Kind.CLICK, "nora", 900, "i2")
-BOUGHT = Action(Kind.PURCHASE, "nora", 1_100, "i3")
+CLICK = ShopperEvent(Kind.CLICK, "nora", 1_000, "i1", event_id="e1")
+LATE = ShopperEvent(Kind.CLICK, "nora", 900, "i2")
+BOUGHT = ShopperEvent(Kind.PURCHASE, "nora", 1_100, "i3")
 BAD = ("clicks", 1, 7)
 #: the steps of a state in which all is well: (ts, the topic's rank, offset, kind, item, query)
 STEPS = [
@@ -137,7 +137,7 @@ def test_a_dead_letter_written_twice_breaks_no_promise() -> None:
 
 def test_an_erased_shopper_must_have_the_marker_and_a_tombstone() -> None:
     known = ledger()
-    known.landed(Action(None, "nora", 2_000), "erasures", 8)
+    known.landed(ShopperEvent(None, "nora", 2_000), "erasures", 8)
     marker = orjson.dumps({"v": 1, "o": OFFSETS | {"erasures": 8}, "x": 2_000})
     states, lists = Kept({KEY: marker}), Kept({KEY: None})
     assert check(known, states, lists, [BAD]).sound
@@ -199,7 +199,7 @@ def test_an_event_waits_for_the_first_list_that_knows_it() -> None:
     known = Ledger()
     known.landed(CLICK, "clicks", 3, 100.0)
     known.landed(BOUGHT, "purchases", 0, 101.0)
-    known.landed(Action(Kind.CLICK, "mia", 1_000, "i1"), "clicks", 4, 102.0)
+    known.landed(ShopperEvent(Kind.CLICK, "mia", 1_000, "i1"), "clicks", 4, 102.0)
     lists = Lists()
     lists.made[KEY] = [(100.5, (4, 0, 0, 0)), (101.5, (4, 0, 0, 0)), (103.0, (4, 1, 0, 0))]
     lists.made[b"mia"] = [(104.0, ())]
@@ -217,7 +217,7 @@ def refused(record: Sent) -> bool:
 
 
 def test_a_shopper_comes_with_late_events_second_records_and_no_more_steps_than_are_kept() -> None:
-    by_user: dict[str, list[Action]] = {}
+    by_user: dict[str, list[ShopperEvent]] = {}
     for action in islice(actions(invented(), 6), 20_000):
         by_user.setdefault(action.user_id, []).append(action)
     late = twice = 0

@@ -13,13 +13,14 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from bench.faults import topics
-from bench.faults.actions import Action, invented
+from bench.faults.actions import invented
 from bench.faults.checker import Kept, Ledger, check
 from bench.faults.kill_points import KillPoint
 from bench.faults.schedule import PARTITIONER, PARTITIONS
 from bench.faults.sender import producer
 from bench.faults.workers import Setup, Worker
 from models.domain import Kind
+from stream.contracts.codec import ShopperEvent
 from stream.contracts.partitioner import partition_of
 from stream.contracts.topics import TopicNames
 from stream.kafka.broker import ensure_topics
@@ -180,7 +181,7 @@ def test_the_checker_finds_that_a_state_without_its_offset_takes_a_record_twice(
     bench: Bench,
 ) -> None:
     ledger = Ledger()
-    ledger.landed(Action(Kind.CLICK, SHOPPERS[0], TS, "i1"), "clicks", 0)
+    ledger.landed(ShopperEvent(Kind.CLICK, SHOPPERS[0], TS, "i1"), "clicks", 0)
 
     def duplicated() -> int:
         states = topics.states(bench.kafka.bootstrap, TopicNames(group=GROUP).changelog)

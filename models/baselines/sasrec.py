@@ -19,7 +19,7 @@ from models.training.data.progress import Silent
 from models.training.data.splits import Questions, Split
 from models.training.presets import PRESETS
 from models.training.sequence.evaluate import Titles, item_table, shopper_vectors
-from models.training.sequence.train import SequenceTraining, counted, train_member, training_key
+from models.training.sequence.train import SequenceTraining, counted, train_member
 
 _PRESET: Final = PRESETS["standard"]
 #: Of the shoppers that could be held out, one in so many at most is.
@@ -63,10 +63,8 @@ class SASRec:
             _PRESET.sequence, mixup=MixUpConfig("id", title_dim=log.summary.title_dim), members=1
         )
         told = sha256(learnt.tobytes()).hexdigest()
-        key = training_key(log, Split(learnt, ends, held, held, told), config, self.training)
-        self._member = train_member(
-            log, learnt, held, config, self.training, self.work / key, Silent()
-        ).member
+        split = Split(learnt, ends, held, held, told)
+        self._member = train_member(log, split, config, self.training, self.work, Silent()).member
         self._table = item_table(log, self._member, Titles(log))
 
     def scores(self, log: TrainingLog, asked: Asked) -> Tensor:

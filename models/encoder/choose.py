@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -19,9 +18,7 @@ from models.encoder.on_onnx import OnnxEncoder
 from models.encoder.probe_titles import titles
 from models.errors import InvalidSettings
 from models.ports import FloatArray, TitleEncoder
-from models.weights import locate
-
-TYPES = (INT8, FP32, BF16)
+from models.weights import cpu, locate
 
 #: An int8 encoder is used only if its vectors' cosines to fp32's reach both.
 LEAST_MEAN_COSINE = 0.99
@@ -50,7 +47,7 @@ def load_encoder(
 ) -> TitleEncoder:
     """The title encoder of ``source`` ("", a folder, a hub name), ready to encode.
 
-    ``number_type`` is one of ``TYPES``, or auto: what this CPU is quickest with. ``threads`` 0:
+    ``number_type`` is int8, fp32 or bf16, or auto: what this CPU is quickest with. ``threads`` 0:
     all cores. Raises ``MissingWeights``, ``DamagedWeights``, ``InvalidSettings``.
     """
     folder = locate.minilm(source, data_dir, say)
@@ -78,7 +75,7 @@ class _Model:
     def kinds(self) -> tuple[str, ...]:
         """The number types to choose from here, the most exact first."""
         quick_bf16 = False
-        if _may_have_amx():  # asked first, so that torch is imported only where it may be used
+        if cpu.has_amx():  # asked first, so that torch is imported only where it may be used
             from models.encoder.on_torch import has_quick_bf16
 
             quick_bf16 = has_quick_bf16()
@@ -118,7 +115,8 @@ class _Model:
         if len(kinds) == 1:
             return kinds[0]
         file = self._made / f"{self._name}-choice.json"
-        key = f"{_cpu()}, {self._threads or os.cpu_count()} threads, {self._sum[:8]}, {_FORMAT}"
+        here = cpu.name() + (" with AMX" if cpu.has_amx() else "")  # virtual ones' names hide it
+        key = f"{here}, {self._threads or os.cpu_count()} threads, {self._sum[:8]}, {_FORMAT}"
         kept = _read(file)
         if kept.get(key, {}).get("chosen") in kinds:
             return str(kept[key]["chosen"])
@@ -127,10 +125,8 @@ class _Model:
         chosen = choose(measured)
         kept[key] = {"chosen": chosen, "measured": {k: asdict(m) for k, m in measured.items()}}
         with atomic_folder.exclusive(file, self._say):
-            fresh = file.with_name(f".{file.name}.new")
             try:
-                fresh.write_text(json.dumps(kept, indent=2), "utf-8")
-                fresh.replace(file)
+                atomic_folder.write_whole(file, json.dumps(kept, indent=2))
             except OSError as error:
                 raise atomic_folder.unwritable(file, error) from error
         self._say(f"{self._name}: {chosen}, {measured[chosen].titles_per_second:.0f} titles/s")
@@ -183,21 +179,3 @@ def _read(file: Path) -> dict[str, dict[str, object]]:
         return {}  # not there, or damaged: it is measured anew
     pairs = kept.items() if isinstance(kept, dict) else ()
     return {key: value for key, value in pairs if isinstance(value, dict)}
-
-
-def _cpu() -> str:
-    """The CPU's name and whether it has AMX: names of virtual ones hide it."""
-    amx = " with AMX" if _may_have_amx() else ""
-    return (_cpu_field("model name") or platform.processor() or platform.machine()) + amx
-
-
-def _may_have_amx() -> bool:
-    return "amx_bf16" in _cpu_field("flags").split()
-
-
-def _cpu_field(name: str) -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return ""  # not Linux: the measurement still decides between the ONNX ones
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")

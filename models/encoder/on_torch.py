@@ -11,13 +11,12 @@ from transformers import AutoModel
 
 from models.encoder.batching import IntArray, Padded, Tokens, batches, pooling
 from models.ports import FloatArray
+from models.weights import cpu
 
 
 def has_quick_bf16() -> bool:
-    """Whether this CPU multiplies bf16 in hardware tiles (AMX); without, bf16 is the slowest."""
-    flags = Path("/proc/cpuinfo")
-    amx = flags.is_file() and "amx_bf16" in flags.read_text("utf-8", "replace")
-    return amx and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Whether torch multiplies bf16 in this CPU's tiles (AMX); without, bf16 is the slowest."""
+    return cpu.has_amx() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class TorchEncoder:

@@ -65,21 +65,6 @@ def _greatest(scores: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.asarray(found.max(axis=-1, keepdims=True, initial=0))
 
 
-def hit_rate(ranks: Values, k: int) -> float:
-    """HR@k of one question: 1 where any of its targets' ranks (t,) is among the first k, else 0."""
-    return float(bool((ranks < k).any()))
-
-
-def ndcg(ranks: Values, k: int) -> float:
-    """NDCG@k of one question: its targets' gain in the first k over that of the best order.
-
-    A target's gain is 1 / log2(rank + 2).
-    """
-    gain = float((1 / np.log2(ranks[ranks < k] + 2)).sum())
-    ideal = float((1 / np.log2(np.arange(min(len(ranks), k)) + 2)).sum())
-    return gain / ideal
-
-
 def bootstrap(
     values: Values, seed: int, groups: Groups | None = None, resamples: int = 2000
 ) -> Interval:

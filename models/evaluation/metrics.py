@@ -62,23 +62,6 @@ def accuracy(ranks: Values, offsets: Ints, ks: Sequence[int] = KS) -> dict[str, 
     return told
 
 
-def cold_recall(
-    ranks: Values, offsets: Ints, cold: NDArray[np.bool_], ks: Sequence[int] = KS
-) -> dict[str, Values]:
-    """Recall (q,) over the targets where ``cold`` (t,): those without an event to learn from.
-
-    NaN where a question has none.
-    """
-    of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    asked, sizes = np.unique(of[cold], return_counts=True)
-    told = {f"cold recall@{k}": np.full(len(offsets) - 1, np.nan) for k in ks}
-    if len(asked):
-        found = accuracy(ranks[cold], np.concatenate([[0], np.cumsum(sizes)]), ks)
-        for k in ks:
-            told[f"cold recall@{k}"][asked] = found[f"Recall@{k}"]
-    return told
-
-
 def lists_of(
     lists: Ints,
     counts: Ints,

@@ -9,7 +9,7 @@ from typing import Final
 from models import atomic_folder
 from models.atomic_folder import Say
 from models.llm.scorer import SOFT, CausalScorer
-from models.weights import locate
+from models.weights import cpu, locate
 
 _KIND: Final = "int8"  # keeps the ranking at 1.7 times the speed of fp32: docs/log.md
 _FORMAT: Final = "2"  # of models/llm/llama_graph.py: another number has the files written anew
@@ -21,7 +21,7 @@ def is_quick() -> bool:
     A CPU with bf16 in AVX-512 alone does not count: int8 is twice as quick on it (one core of an
     EPYC 9004: 1,220 tokens/s on ONNX Runtime, 650 to 710 in bf16 and 370 in fp32 on torch).
     """
-    return _has_amx() or _has_gpu()
+    return cpu.has_amx() or _has_gpu()
 
 
 def load_scorer(source: str, data_dir: Path, threads: int, say: Say) -> CausalScorer:
@@ -79,15 +79,6 @@ def _sum(folder: Path) -> str:
     if made is None:
         return locate.fingerprint(folder)
     return ",".join(v for k, v in sorted(made.sha256.items()) if k.endswith(".safetensors"))
-
-
-def _has_amx() -> bool:
-    """Linux tells; elsewhere no CPU has AMX that torch could use."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text("ascii", "replace")
-    except OSError:
-        return False
-    return "amx_bf16" in flags and "amx_tile" in flags
 
 
 def _has_gpu() -> bool:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from models.errors import MissingWeights, RerankerFailed
+from models.llm.body import device_of, quickest
 from models.llm.scorer import SOFT, Packed
 from models.llm.tokens import Tokenizer
 from models.ports import FloatArray
@@ -101,8 +102,8 @@ def _load_model(
     """
     if threads:
         torch.set_num_threads(threads)  # torch has one number a process
-    where = torch.device(_device() if device == "auto" else device)
-    kind = dtype or _dtype(where)
+    where = device_of(device)
+    kind = dtype or quickest(where)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=kind)
     except (OSError, ValueError) as error:
@@ -111,13 +112,3 @@ def _load_model(
             "`weft models fetch` prepares the default one"
         ) from error
     return model.eval().to(where), {torch.float32: "fp32", torch.bfloat16: "bf16"}[kind]
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _dtype(device: torch.device) -> torch.dtype:
-    """bf16 on a GPU and on CPUs that multiply it, twice as quick there; far slower elsewhere."""
-    cpu = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if device.type != "cpu" or cpu else torch.float32

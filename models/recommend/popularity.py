@@ -59,7 +59,7 @@ class Popularity:
         self._added = 0  # since the start, and
         self._held = 0  # of them in the buckets: for knowing when a ranking is stale
         self._era = 0  # how often the counts became others: a ranking of before is of no use
-        self._top, self._earlier = _Ranking(), _Ranking()
+        self._rankings = [_Ranking(), _Ranking()]  # of all, and of earlier days
 
     def add(self, item_id: str, ts: int) -> None:
         """Counts a shopper who chose the item on the day of ``ts`` (epoch ms).
@@ -88,48 +88,41 @@ class Popularity:
             self._totals.clear()
             self._newest_day, self._added, self._held = -1, 0, 0
             self._era += 1
-            self._top, self._earlier = _Ranking(), _Ranking()
+            self._rankings = [_Ranking(), _Ranking()]
 
     def top(self, limit: int) -> list[tuple[str, int]]:
         """The ``limit`` most counted (item_id, count), best first; of equals the greatest id first.
 
         The ranking may lag behind the counts by one part in a hundred.
         """
-        while True:
-            with self._lock:
-                if self._is_fresh(self._top, limit):
-                    return self._top.lines[:limit]
-                made = limit, self._newest_day, self._added
-                era, totals = self._era, dict(self._totals)
-            ranking = _ranked(totals, {}, *made)  # the writer does not wait
-            with self._lock:
-                if era == self._era:
-                    self._top = ranking
-                    return ranking.lines
+        return self._best(limit, earlier=False)
 
     def earlier(self, limit: int) -> list[tuple[str, int]]:
         """The same without the newest day.
 
         So it is the same whatever of that day has been counted so far, in whichever order.
         """
+        return self._best(limit, earlier=True)
+
+    def _best(self, limit: int, *, earlier: bool) -> list[tuple[str, int]]:
         while True:
             with self._lock:
-                if self._is_fresh(self._earlier, limit):
-                    return self._earlier.lines[:limit]
+                if self._is_fresh(known := self._rankings[earlier], limit):
+                    return known.lines[:limit]
                 made = limit, self._newest_day, self._added
                 era, totals = self._era, dict(self._totals)
-                today = dict(self._buckets.get(self._newest_day, {}))
-            ranking = _ranked(totals, today, *made)
+                today = dict(self._buckets.get(self._newest_day, {})) if earlier else {}
+            ranking = _ranked(totals, today, *made)  # the writer does not wait
             with self._lock:
                 if era == self._era:
-                    self._earlier = ranking
+                    self._rankings[earlier] = ranking
                     return ranking.lines
 
     def dump(self) -> str:
         """All that is held, as JSON, the rankings of now included: see ``restore``."""
         with self._lock:
             buckets = [(day, list(bucket.items())) for day, bucket in self._buckets.items()]
-            rankings = [(r.lines, r.limit, r.day, r.added) for r in (self._top, self._earlier)]
+            rankings = [(r.lines, r.limit, r.day, r.added) for r in self._rankings]
             told = {"buckets": buckets, "totals": list(self._totals.items()),
                     "numbers": [self._newest_day, self._added], "rankings": rankings}  # fmt: skip
             return json.dumps(told)
@@ -143,7 +136,7 @@ class Popularity:
             self._newest_day, self._added = read["numbers"]
             self._held = self._totals.total()
             self._era += 1
-            self._top, self._earlier = (_read(each) for each in read["rankings"])
+            self._rankings = [_read(each) for each in read["rankings"]]
 
     def _is_fresh(self, ranking: _Ranking, limit: int) -> bool:
         lag = self._added - ranking.added

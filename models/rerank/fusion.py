@@ -8,8 +8,7 @@ import numpy as np
 
 from models.ports import FloatArray
 
-#: The untuned LLM's share that validation chose: `python -m bench.fusion_weight --data
-#: amazon_beauty --users 2500 --seed 1` and `--data hm_sample`; docs/log.md has what they printed.
+#: The untuned LLM's share that validation chose on Amazon Beauty and H&M (docs/log.md, 3 and 17).
 GATE_WEIGHT: Final = 0.3
 #: What a nat of log p counts on a cosine's scale: chosen so that the weights that validation finds
 #: lie in the middle of those that it tries, for a zero-shot and a trained retriever alike.

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from models.llm.pace import Paced
 from models.llm.scorer import Branch, CausalScorer, Tokens, log_likelihoods, seconds_per_token
 from models.ports import Deadline, FloatArray, RerankRequest
 from models.rerank import prompt
@@ -28,6 +27,10 @@ if TYPE_CHECKING:
 
 #: Titles whose general part is kept: about 250 bytes each.
 GENERAL_KEPT: Final = 50_000
+#: Share of the newest measurement in the estimate of the time that a token takes.
+_NEWEST: Final = 0.3
+#: After a call that refused all the estimate shrinks so much, lest one slow moment refuse for ever.
+_FORGIVING: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +42,17 @@ class _Question:
     texts: tuple[Tokens, ...]
 
 
-class LikelihoodReranker(Paced):
-    """Reranker by likelihood ratio. The general part of at most ``kept`` titles is remembered."""
+class LikelihoodReranker:
+    """Reranker by likelihood ratio. The general part of at most ``kept`` titles is remembered.
+
+    It looks at the clock before each forward; ``seconds_per_token`` is the first estimate of what
+    one takes, which each corrects. For one thread at a time.
+    """
 
     def __init__(
         self, scorer: CausalScorer, seconds_per_token: float, kept: int = GENERAL_KEPT
     ) -> None:
-        super().__init__(seconds_per_token)
+        self.seconds_per_token = seconds_per_token
         self.name = f"{scorer.name}/likelihood"
         self.scorer = scorer
         self._kept = kept
@@ -67,13 +74,15 @@ class LikelihoodReranker(Paced):
             chunk = self._next_chunk(waiting)
             general = self._general_branch(chunk)
             tokens = general.cost + sum(question.branch.cost for question in chunk)
-            if not self._in_time(tokens, deadline):
+            if tokens and tokens * self.seconds_per_token > deadline.remaining():
                 if len(waiting) == len(requests):
-                    self._forgive()
+                    self.seconds_per_token *= _FORGIVING
                 break
             began = deadline.clock()
             ratios = self._ratios(chunk, general)
-            self._learn(tokens, deadline.clock() - began)
+            if tokens:
+                took = (deadline.clock() - began) / tokens
+                self.seconds_per_token += _NEWEST * (took - self.seconds_per_token)
             for question, scores in zip(chunk, ratios, strict=True):
                 answers[question.position] = scores
             waiting = waiting[len(chunk) :]

@@ -16,7 +16,7 @@ from models.domain import Kind, Step
 from models.ports import FloatArray
 
 #: What a step's weight is multiplied by for each newer step. On validation .2 to .6 are alike,
-#: and .8 finds a fifth less: `python -m bench.fusion_weight --decays` (docs/log.md, 2).
+#: and .8 finds a fifth less (docs/log.md, 2).
 DECAY: Final = 0.5
 #: The newest search says what is wanted now: it weighs this many times a step of its age. No real
 #: log at hand has searches; on the sample shop's, HR@10 of the next click rises up to here (.117

@@ -20,7 +20,7 @@ class Preset:
     """All sizes of a training.
 
     ``asked`` and ``asked_llm`` are the questions of the validation part that choose the shares of
-    the title, and the LLM's weight; ``halves``: the bundle keeps its tables in float16.
+    the title, and the LLM's weight.
     """
 
     name: str
@@ -29,7 +29,6 @@ class Preset:
     llm: LlmConfig = field(default_factory=LlmConfig)
     asked: int = 4000
     asked_llm: int = 4000
-    halves: bool = True
 
 
 PRESETS: Final = {

@@ -53,7 +53,6 @@ from models.training.sequence.train import (
     counted,
     refit_member,
     train_member,
-    training_key,
 )
 from models.weights import locate
 
@@ -159,7 +158,7 @@ def train(
 
     def fill(folder: Path) -> None:
         state = {n: v.detach().contiguous() for n, v in model.state_dict().items()}
-        save_file(_halved(state, request.preset.halves), folder / SEQUENCE)
+        save_file(_halved(state), folder / SEQUENCE)
         write_items(folder, log.item_ids, counted(log, ends)[1:])
         write_words(folder, log.vocabulary.words[: model.config.mixup.words])
         if llm is not None:
@@ -198,8 +197,7 @@ def sequence_model(
     shares: list[Mapping[str, float]] = []
     for number in range(config.members):
         how, label = _member(request, number)
-        place = work / f"member-{training_key(log, split, config, how)}"
-        trained = train_member(log, split.ends, split.validation, config, how, place, bar(label))
+        trained = train_member(log, split, config, how, work, bar(label))
         sample = split.validation.sample(request.preset.asked, 1)
         shares.append(gate.choose_shares(log, sample, trained.member, Titles(log)))
         found.append(trained)
@@ -214,10 +212,7 @@ def _refit(
     found: list[Member] = []
     for number, each in enumerate(trained):
         how, label = _member(request, number)
-        key = training_key(log, split, each.member.config, how)
-        place = work / f"member-{key}-{each.epochs}"
-        told = bar(f"{label}, whole log")
-        found.append(refit_member(log, split.known, each, how, place, told))
+        found.append(refit_member(log, split, each, how, work, bar(f"{label}, whole log")))
     return together(found, log)
 
 
@@ -255,10 +250,8 @@ def _told_gate(chosen: gate.Gate) -> dict[str, Interval]:
     }
 
 
-def _halved(state: dict[str, Tensor], halves: bool) -> dict[str, Tensor]:
-    """The large tables in float16 where the bundle is to be small."""
-    if not halves:
-        return state
+def _halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The large tables in float16."""
     return {n: v.half() if v.is_floating_point() and v.numel() > 65_536 else v
             for n, v in state.items()}  # fmt: skip
 

@@ -48,8 +48,6 @@ class Tally:
     stale: int = 0
     deleted: int = 0
     dead: int = 0
-    #: Of the upserted ones: nothing to encode, so no search finds them.
-    without_text: int = 0
     #: Texts that went to the encoder; its cache may know some of them.
     encoded: int = 0
 
@@ -155,7 +153,6 @@ class CatalogueProcessor:
         vectors = self._vectors(changed, held, tally)
         self._index.upsert(changed, vectors)
         tally.upserted += len(changed)
-        tally.without_text += sum(vector is None for vector in vectors)
         return [item.item_id for item in changed]
 
     def _vectors(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stream.files.progress import say
+
 if TYPE_CHECKING:
     from stream.experiments.train import Lab
     from stream.replay.questions.prepare import Request
@@ -175,9 +177,6 @@ def _prepared(options: dict[str, Any]) -> tuple[Request, Any, Callable[[str], No
     from stream.assemble import cached_encoder
     from stream.files.progress import Paces
     from stream.replay.questions.prepare import Request
-
-    def say(words: str) -> None:
-        click.echo(words, err=True)
 
     chosen = settings.load()
     request = Request(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stream.files.progress import say
+
 if TYPE_CHECKING:
     from stream.files.progress import Bars
     from stream.importers.run import Imported
@@ -49,15 +51,15 @@ def command(log: str, paths: tuple[Path, ...], out: Path, sample_users: float | 
 
     began = time.monotonic()
     with Bars() as bars:
-        told = import_log(log, paths, out, sample_users, _stepping(bars), _say)
+        told = import_log(log, paths, out, sample_users, _stepping(bars), say)
     seconds = time.monotonic() - began
     _summarise(told, out, seconds)
     if not told.sorted_by_ts:
-        _say("  note: the events are in their file's order, which is not by ts: `weft train` and")
-        _say("  `weft replay` sort them, `weft events publish` sends them as they come")
+        say("  note: the events are in their file's order, which is not by ts: `weft train` and")
+        say("  `weft replay` sort them, `weft events publish` sends them as they come")
     for words in SOURCES[log].notes:
-        _say(f"  note: {words}")
-    _say(f"  the licence is the publisher's: {SOURCES[log].home}")
+        say(f"  note: {words}")
+    say(f"  the licence is the publisher's: {SOURCES[log].home}")
 
 
 def _stepping(bars: Bars) -> Callable[[str], Callable[[int, int, str], None]]:
@@ -73,10 +75,6 @@ def _summarise(told: Imported, out: Path, seconds: float) -> None:
     )
     for file, (count, first) in told.set_aside.items():
         for words in first:
-            _say(f"  set aside: {file}, {words}")
+            say(f"  set aside: {file}, {words}")
         if count > len(first):
-            _say(f"  … and {count - len(first):,} more of {file}")
-
-
-def _say(words: str) -> None:
-    click.echo(words, err=True)
+            say(f"  … and {count - len(first):,} more of {file}")

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stream.files.progress import say
+from stream.safe_text import clean
+
 if TYPE_CHECKING:
     from models.bundle.manifest import Manifest
     from models.llm.tuned import LlmFacts
@@ -43,13 +46,13 @@ def fetch() -> None:
     from stream import settings
 
     chosen = settings.load()
-    locate.smollm2(chosen.llm, chosen.data_dir, _say, thorough=True)
-    scorer = load_scorer(chosen.llm, chosen.data_dir, chosen.threads, _say)
-    _say(f"LLM: {scorer.name}")
+    locate.smollm2(chosen.llm, chosen.data_dir, say, thorough=True)
+    scorer = load_scorer(chosen.llm, chosen.data_dir, chosen.threads, say)
+    say(f"LLM: {scorer.name}")
     encoder = load_encoder(
-        chosen.encoder, chosen.data_dir, chosen.threads, _say, chosen.encoder_type
+        chosen.encoder, chosen.data_dir, chosen.threads, say, chosen.encoder_type
     )
-    _say(f"title encoder: {encoder.name}, {encoder.dim} dimensions")
+    say(f"title encoder: {encoder.name}, {encoder.dim} dimensions")
 
 
 @command.command()
@@ -112,7 +115,7 @@ def list_(as_json: bool) -> None:
         else:
             click.echo(str(told))
     if none:
-        _say(f"no bundle in {', '.join(map(str, within))}; `weft train` writes one")
+        say(f"no bundle in {', '.join(map(str, within))}; `weft train` writes one")
 
 
 @command.command()
@@ -226,7 +229,7 @@ def _told(manifest: Manifest) -> list[str]:
         ),
     ]
     lines = [f"{manifest.name}@{manifest.id}: whole, {manifest.bytes / _MEBIBYTE:.1f} MiB"]
-    return lines + [f"  {name:9}{_clean(words)}" for name, words in rows]
+    return lines + [f"  {name:9}{clean(words)}" for name, words in rows]
 
 
 def _llm(llm: LlmFacts | None) -> str:
@@ -251,15 +254,6 @@ def _plain(told: Any) -> str:
     if isinstance(told, list):
         return " ".join(map(_plain, told))
     return str(told)
-
-
-def _clean(text: str) -> str:
-    """A manifest's words without what a terminal would obey."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _say(words: str) -> None:
-    click.echo(words, err=True)
 
 
 def _shown(chosen: Settings) -> dict[str, Any]:

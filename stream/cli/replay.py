@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stream.files.progress import say
+
 if TYPE_CHECKING:
     from stream.replay.questions.prepare import Live
     from stream.replay.result.result import Result
@@ -105,7 +107,7 @@ def _replay(*, as_json: bool, **options: Any) -> None:
     )  # fmt: skip
     request.report.mkdir(parents=True, exist_ok=True)
     with Paces() as paces:
-        result = replay(request, cached_encoder(chosen, _say), _say, paces)
+        result = replay(request, cached_encoder(chosen, say), say, paces)
     if as_json:
         click.echo(json.dumps(asdict(result)))
     else:
@@ -160,7 +162,3 @@ def _compare(a: Path, b: Path, of_a: str, of_b: str, *, as_json: bool, report: P
         return
     for sentence in found.words():
         click.echo(sentence)
-
-
-def _say(words: str) -> None:
-    click.echo(words, err=True)

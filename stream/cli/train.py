@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stream.files.progress import say
+
 if TYPE_CHECKING:
     from models.training.presets import Preset
 
@@ -101,13 +103,13 @@ def command(events: Path, catalog: Path, out: Path, **options: Any) -> None:
     held_out: tuple[str, ...] = ()
     if asked := options["hold_out_categories"]:
         held_out = held_out_categories(catalog, asked, options["seed"], products)
-        _say(f"held out of training: {', '.join(held_out)}")
+        say(f"held out of training: {', '.join(held_out)}")
     told = sources(
         catalog, events, report_aside, products, column_map(options["columns"], EVENTS),
         moment(options["until"]), held_out,
     )  # fmt: skip
-    encoder = cached_encoder(chosen, _say)
-    llm = None if options["no_llm"] else locate.smollm2(chosen.llm, chosen.data_dir, _say)
+    encoder = cached_encoder(chosen, say)
+    llm = None if options["no_llm"] else locate.smollm2(chosen.llm, chosen.data_dir, say)
     request = Request(
         preset=_preset(options),
         name=options["name"] or out.resolve().name,
@@ -121,7 +123,7 @@ def command(events: Path, catalog: Path, out: Path, **options: Any) -> None:
     )
     work = options["work"] or out.resolve().with_name(f".{out.resolve().name}.work")
     with Bars() as bars:
-        manifest = train(request, told, encoder, out, work, _say, bars)
+        manifest = train(request, told, encoder, out, work, say, bars)
     click.echo(f"{out}: {manifest.name}@{manifest.id}, {manifest.bytes / 2**20:.1f} MiB")
     for name, value in manifest.told.metrics.items():
         click.echo(f"  {name}: {value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]")
@@ -164,7 +166,3 @@ def _method(options: dict[str, Any]) -> str | None:
         raise click.UsageError("--method none tunes nothing: leave out --rank and --llm-tokens")
     named: str | None = options["method"]
     return named if named or asks else UNTUNED
-
-
-def _say(words: str) -> None:
-    click.echo(words, err=True)

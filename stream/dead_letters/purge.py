@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from models.errors import BrokerUnavailable, Fatal
 from stream.contracts.topics import DEAD_LETTERS, TOPICS, TopicNames
-from stream.settings import Settings, kafka_config
+from stream.kafka.topic_reader import silenced
+from stream.settings import Settings
 
 _TIMEOUT: Final = 30.0
 _AWAY: Final = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
@@ -22,8 +23,7 @@ def purge(settings: Settings, upto: Mapping[int, int]) -> None:
     Raises ``BrokerUnavailable``, and ``Fatal`` where the broker cannot or may not delete.
     """
     topic = TopicNames(settings.topic_prefix).of(DEAD_LETTERS)
-    config: dict[str, Any] = {**kafka_config(settings), "log_level": 0, "error_cb": _ignored}
-    admin = AdminClient(config)
+    admin = AdminClient(silenced(settings))
     asked = [TopicPartition(topic, partition, offset) for partition, offset in upto.items()]
     try:
         futures = admin.delete_records(
@@ -41,7 +41,3 @@ def purge(settings: Settings, upto: Mapping[int, int]) -> None:
             f"on the topic and cleanup.policy=delete; without, retention deletes ({days} days, if "
             "Weft has created the topic)"
         ) from error
-
-
-def _ignored(_error: KafkaError) -> None:
-    """What matters comes with the futures."""

@@ -6,30 +6,23 @@ A record without a known source is shown as it is, and never sent: anybody may w
 from __future__ import annotations
 
 import heapq
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaException, Message, TopicPartition
 
-from models.errors import BrokerUnavailable, MissingTopic
 from stream.contracts.codec import ATTEMPTS
 from stream.contracts.topics import DEAD_LETTERS, SOURCES, TopicNames
-from stream.kafka.broker import look
 from stream.kafka.delivery import Delivery, Record
+from stream.kafka.topic_reader import PATIENCE, TopicReader
 from stream.kafka.watermarks import bounds_of
-from stream.settings import Settings, kafka_config
+from stream.settings import Settings
 
-_POLL: Final = 0.5
-#: A broker that says nothing for so long while it still owes records is away.
-_PATIENCE: Final = 30.0
 #: Records, and bytes of them, that are sent at once.
 _BATCH: Final = 256
 _BATCH_BYTES: Final = 1 << 20
-#: The sources: records of these topics become dead letters.
 
 Place = tuple[int, int]
 """Partition and offset on the dead-letters topic."""
@@ -102,44 +95,14 @@ class Tally:
         self.spans[kind] = min(first, letter.ts), max(last, letter.ts)
 
 
-class LetterReader:
-    """Reads what lies on the topic when it is opened, and no more: replay may add to it.
-
-    Outside any group, so that it commits nothing. Raises ``BrokerUnavailable``, ``MissingTopic``.
-    """
+class LetterReader(TopicReader):
+    """Reads what lies on the topic when it is opened, and no more: replay may add to it."""
 
     def __init__(self, settings: Settings) -> None:
+        client = {"group.id": "weft-dlq", "fetch.message.max.bytes": 4 << 20}
+        super().__init__(settings, DEAD_LETTERS, client)
         self.names = TopicNames(settings.topic_prefix)
-        self._topic = self.names.of(DEAD_LETTERS)
-        count = look(settings).counts.get(self._topic)
-        if count is None:
-            raise MissingTopic(
-                f"not on the broker: {self._topic}. `weft worker` creates it; is WEFT_TOPIC_PREFIX "
-                "the worker's?"
-            )
-        config: dict[str, Any] = {
-            **kafka_config(settings),
-            "group.id": "weft-dlq",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            "enable.partition.eof": True,
-            "fetch.message.max.bytes": 4 << 20,
-            "log_level": 0,
-            "error_cb": _ignored,
-        }
-        self._consumer = Consumer(config)
-        self.bounds = {partition: self._bounds(partition) for partition in range(count)}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._consumer.close()
+        self.bounds = {partition: self._bounds(partition) for partition in range(self.partitions)}
 
     def letters(self, wanted: Wanted = Wanted()) -> Iterator[Letter]:
         """Those wanted, each partition's in its order. May be asked again."""
@@ -159,9 +122,9 @@ class LetterReader:
 
     def before(self, ts: int) -> dict[int, int]:
         """By partition the offset of the first letter that is not older than ``ts`` (epoch ms)."""
-        asked = [TopicPartition(self._topic, partition, ts) for partition in self.bounds]
+        asked = [TopicPartition(self.topic, partition, ts) for partition in self.bounds]
         try:
-            found = self._consumer.offsets_for_times(asked, timeout=_PATIENCE)
+            found = self._consumer.offsets_for_times(asked, timeout=PATIENCE)
         except KafkaException as error:
             raise self._unavailable(str(error)) from error
         ends = {partition: end for partition, (_, end) in self.bounds.items()}
@@ -171,39 +134,23 @@ class LetterReader:
         }
 
     def _read(self, starts: Mapping[int, int]) -> Iterator[Letter]:
-        left = {partition: self.bounds[partition][1] for partition in starts}
-        self._consumer.assign([TopicPartition(self._topic, p, o) for p, o in starts.items()])
-        silent = 0.0
-        while left:
-            message = self._consumer.poll(_POLL)
-            silent = silent + _POLL if message is None else 0.0
-            if silent > _PATIENCE:
-                raise self._unavailable("no answer")
-            if message is None:
-                continue
+        self.begin(starts)
+        for message in self.to_the_end():
             partition, offset = message.partition() or 0, message.offset() or 0
-            if (error := message.error()) is not None:
-                if error.code() != KafkaError._PARTITION_EOF:
-                    raise self._unavailable(error.str())
-                left.pop(partition, None)
+            if partition not in self._unread:
                 continue
-            end = left.get(partition)
-            if end is None:
-                continue
+            end = self.bounds[partition][1]
             if offset + 1 >= end:
-                del left[partition]
+                self._unread.discard(partition)
             if offset < end:
                 yield _letter(message, (partition, offset))
 
     def _bounds(self, partition: int) -> tuple[int, int]:
-        place = TopicPartition(self._topic, partition)
+        place = TopicPartition(self.topic, partition)
         try:
             return bounds_of(self._consumer, place, 10.0)
         except KafkaException as error:
             raise self._unavailable(str(error)) from error
-
-    def _unavailable(self, reason: str) -> BrokerUnavailable:
-        return BrokerUnavailable(f"cannot read {self._topic}: {reason}")
 
 
 def newest(letters: Iterable[Letter], limit: int) -> list[Letter]:
@@ -288,16 +235,7 @@ def escaped(data: bytes | None, most: int) -> str:
     return f"{shown} … and {left} bytes more" if left > 0 else shown
 
 
-def now_ms(clock: Callable[[], float] = time.time) -> int:
-    """The wall clock, epoch ms."""
-    return int(clock() * 1000)
-
-
 def _letter(message: Message, place: Place) -> Letter:
     told: Any = message.headers() or ()
     headers = tuple((name, value or b"") for name, value in told)
     return Letter(place, message.timestamp()[1], message.key(), message.value(), headers)
-
-
-def _ignored(_error: KafkaError) -> None:
-    """The broker's absence is told by what is asked of it."""

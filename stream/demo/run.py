@@ -32,7 +32,7 @@ from stream.contracts.codec import (
     decode_recommendation,
     decode_shopper,
 )
-from stream.contracts.topics import PRODUCTS, RECOMMENDATIONS, SHOPPER_TOPICS
+from stream.contracts.topics import RECOMMENDATIONS, SHOPPER_TOPICS
 from stream.demo.shop import OWN, DemoShop
 from stream.demo.view import DemoView, Summary
 from stream.files.publish import Entry, Publisher
@@ -156,31 +156,24 @@ class Demo:
 
     def _publish_catalogue(self) -> None:
         self._view.note("publishing the catalogue; each title that is new here is encoded once")
-        publisher = Publisher(self._settings, pace=self._paced())
+        strides = itertools.count(1)
+
+        def pace() -> None:  # before the broker drops what the catalogue's reader has not read
+            if next(strides) % _STRIDES == 0:
+                self._wait_until_indexed(publisher.delivered)
+
+        publisher = Publisher(self._settings, pace=pace)
         with self._shop.catalogue() as entries:
             going_on = itertools.takewhile(lambda _entry: not self._stopping.is_set(), entries)
             self._figures.published = publisher.publish(going_on)
-        self._wait_until_indexed()
+        self._wait_until_indexed(publisher.delivered)
 
-    def _paced(self) -> Callable[[], None]:
-        """Lets the catalogue's reader catch up before the broker drops what it has not read."""
-        strides = itertools.count(1)
-
-        def pace() -> None:
-            if next(strides) % _STRIDES == 0:
-                self._wait_until_indexed()
-
-        return pace
-
-    def _wait_until_indexed(self) -> None:
-        ends = _Ends(self._settings)
-        try:
-            while not self._stopping.is_set() and self._worker.feed.tally.records < ends.total():
-                if self._worker.feed.error is not None:
-                    return  # the main loop raises it
-                time.sleep(0.02)
-        finally:
-            ends.close()
+    def _wait_until_indexed(self, records: int) -> None:
+        feed = self._worker.feed
+        while not self._stopping.is_set() and feed.tally.records < records:
+            if feed.error is not None:
+                return  # the main loop raises it
+            time.sleep(0.02)
 
     def _publish_events(self) -> None:
         publisher = Publisher(self._settings)
@@ -309,22 +302,6 @@ class Demo:
             resident_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             dead_letters=self._worker.shoppers.counters.dead + self._worker.feed.tally.dead,
         )
-
-
-class _Ends:
-    """How many records the products topic holds in all."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._consumer = Consumer({**kafka_config(settings), "group.id": "weft-demo-pace"})
-        topic = settings.topic_prefix + PRODUCTS
-        partitions = self._consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        self._places = [TopicPartition(topic, p) for p in partitions]
-
-    def total(self) -> int:
-        return sum(self._consumer.get_watermark_offsets(p, timeout=10)[1] for p in self._places)
-
-    def close(self) -> None:
-        self._consumer.close()
 
 
 @contextlib.contextmanager

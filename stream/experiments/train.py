@@ -17,15 +17,15 @@ from models.ports import FloatArray, Reranker
 from models.rerank.fusion import blend
 from models.space.sequence import Member, SequenceConfig, SequenceModel
 from models.training.data.log import Places
-from models.training.data.splits import Questions, Split
+from models.training.data.splits import Questions, Split, block_of
 from models.training.gate import CANDIDATES
 from models.training.llm.stage import Asked, Bars
 from models.training.presets import PRESETS
 from models.training.sequence.evaluate import Space, fitted, shopper_vectors
-from models.training.sequence.train import SequenceTraining, train_member, training_key
+from models.training.sequence.train import SequenceTraining, train_member
 from stream.replay.finish import Answered
 from stream.replay.play.baselines import learnt
-from stream.replay.play.scored import block_of, leave_out, put_scores, put_vectors
+from stream.replay.play.scored import leave_out, put_scores, put_vectors
 from stream.replay.questions.answers import Answers
 from stream.replay.questions.prepare import Prepared, Request
 
@@ -88,11 +88,8 @@ class Lab:
         how: SequenceTraining = replace(
             preset.training, epochs=self.budget.epochs, seed=self.request.seed
         )
-        split = self.split
-        place = self.request.work / f"member-{training_key(log, split, config, how)}"
-        return train_member(
-            log, split.ends, split.validation, config, how, place, self.bar(strategy)
-        ).member
+        work, bar = self.request.work, self.bar(strategy)
+        return train_member(log, self.split, config, how, work, bar).member
 
     def questions(self) -> Questions:
         """The histories that are asked, in the baskets' order; targets are in the baskets."""

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
@@ -16,29 +15,25 @@ if TYPE_CHECKING:
     from stream.files.row_file import RowFile
 
 
+def say(words: str) -> None:
+    """A line to people, beside the result."""
+    click.echo(words, err=True)
+
+
 @contextmanager
 def watched(rows: RowFile, entries: Iterator[Entry], words: str) -> Iterator[Iterator[Entry]]:
     """The same entries, with a bar of the file's bytes on standard error if it is a terminal."""
     if not sys.stderr.isatty():
         yield entries
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[count]:,}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(words, total=rows.size, count=0)
+    with Bars(passing=True) as bars:
+        bar = bars(words)
 
         def ticking() -> Iterator[Entry]:
             for count, entry in enumerate(entries, 1):
                 yield entry
                 if count % 64 == 0:
-                    progress.update(task, completed=rows.position, count=count)
+                    bar.say(rows.position, rows.size, f"{count:,}")
 
         yield ticking()
 
@@ -66,10 +61,12 @@ _EVERY: Final = 30.0
 class Bars:
     """Bars of a training's stages, with loss, validation metric and time left.
 
-    On a terminal they are drawn; elsewhere each stage says a line now and then.
+    On a terminal they are drawn, and with ``passing`` go when all is done; elsewhere each stage
+    says a line now and then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, passing: bool = False) -> None:
+        self._passing = passing
         self._drawn: Any = None
 
     def __enter__(self) -> Self:
@@ -84,17 +81,13 @@ class Bars:
                 TextColumn("{task.fields[words]}"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
+                transient=self._passing,
             ).__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._drawn is not None:
-            self._drawn.__exit__(kind, error, trace)
+            self._drawn.stop()
 
     def __call__(self, stage: str) -> _Bar:
         """One stage's bar."""

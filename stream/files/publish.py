@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -15,7 +15,8 @@ from stream.files.row_file import RowFile
 from stream.files.rows import Clock, Row, event_rows, now_ms, product_rows
 from stream.kafka.broker import ensure_topics, look
 from stream.kafka.delivery import Record
-from stream.settings import Settings, kafka_config
+from stream.kafka.topic_reader import silenced
+from stream.settings import Settings
 
 #: Between two calls of ``pace`` at most so many records or bytes are produced.
 _STRIDE: Final = 256
@@ -121,15 +122,13 @@ class Publisher:
         self._timeout = timeout
         self._failure: KafkaError | None = None
         self._records = self._bytes = 0
-        config: dict[str, Any] = {
-            **kafka_config(settings),
+        config = {
+            **silenced(settings),
             "enable.idempotence": True,
             "partitioner": settings.partitioner,
             "linger.ms": 5,
             "queue.buffering.max.messages": queue,
             "message.timeout.ms": int(timeout * 1000),
-            "log_level": 0,
-            "error_cb": _ignored,
         }
         self._producer = Producer(config)
 
@@ -189,7 +188,3 @@ class Publisher:
             f"the broker stopped taking records after {self.delivered} ({reason}). Publish the "
             "file again when it is back: products and events with an event_id count once"
         )
-
-
-def _ignored(_error: KafkaError) -> None:
-    """What matters comes with the deliveries."""

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
+from models.atomic_folder import write_whole
 from models.errors import WeftError
 from stream.index.port import IndexAdapter, IndexHome
 
@@ -35,9 +36,7 @@ class Shelves:
         told = json.dumps({"bundle": bundle, "path": str(path.absolute()) if path else ""})
         try:
             self._mark.parent.mkdir(parents=True, exist_ok=True)
-            fresh = self._mark.with_name(f"{self._mark.name}.new")
-            fresh.write_text(told, "utf-8")
-            fresh.replace(self._mark)
+            write_whole(self._mark, told)
         except OSError as error:  # the next start asks the control topic instead
             _log.warning("cannot write %s: %s", self._mark, error.strerror)
 

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 
+from models.atomic_folder import write_whole
 from models.errors import IndexFull, IndexIncompatible, IndexInUse, InvalidSettings
 from stream.findings import Finding, Status
 from stream.index.points import Position
@@ -134,13 +135,8 @@ class IndexFolder:
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
         """Writes the file whole or not at all."""
-        beside = self.path / f"{name}.new"
         try:
-            with beside.open("w", encoding="utf-8") as file:
-                json.dump(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self.path / name)
+            write_whole(self.path / name, json.dumps(content))
         except OSError as error:
             raise self.unwritable(error) from error
 

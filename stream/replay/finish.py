@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from models.evaluation.intervals import Interval
+from models.weights import cpu
 from stream.replay.measure import measure
 from stream.replay.measure.examples import examples
 from stream.replay.measure.measure import Measure, Measured
@@ -112,7 +113,7 @@ def _result(
         versions={"weft": importlib.metadata.version("weft"),
                   "python": platform.python_version(),
                   **{name: importlib.metadata.version(name) for name in _LIBRARIES}},
-        machine=machine(),
+        machine=f"{os.cpu_count()} cores, {cpu.name()}",
         data=data,
         protocol=protocol,
         reference=reference,
@@ -159,17 +160,3 @@ def _write_answers(request: Request, prepared: Prepared, measured: Sequence[Meas
         told[f"ndcg10_{number}"] = found.headline["NDCG@10"]
     with (request.report / result.ANSWERS).open("wb") as file:
         np.savez_compressed(file, **told)  # type: ignore[arg-type]
-
-
-def machine() -> str:
-    """What ran it, without its name."""
-    model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as told:
-            model = next(
-                (line.split(":", 1)[1].strip() for line in told if line.startswith("model name")),
-                model,
-            )
-    except OSError:
-        pass
-    return f"{os.cpu_count()} cores, {model}"

@@ -10,11 +10,11 @@ import pytest
 
 from models.domain import Item
 from models.errors import IndexIncompatible, InvalidSettings
-from models.testing import HashEncoder
 from stream import settings as weft_settings
 from stream.findings import Status
 from stream.index.port import IndexAdapter, IndexHome, OwnIndex, SharedIndex
 from stream.index.registry import ADAPTERS, adapter_of
+from testbed.stand_ins import HashEncoder
 from tests.qdrant_http import fake_qdrant
 
 A, B = "a" * 12, "b" * 12

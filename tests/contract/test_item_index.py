@@ -16,13 +16,13 @@ from qdrant_client import QdrantClient
 
 from models.domain import Item
 from models.ports import FloatArray, Hit, ItemIndex
-from models.testing import HashEncoder, MemoryIndex
 from stream.index.port import IndexHome, Owner
 from stream.index.registry import ADAPTERS, adapter_of
 from stream.index.server import ServerIndex
 from stream.index.server_client import connect
 from stream.replay.play.memo_index import RememberingIndex
 from stream.settings import Settings
+from testbed.stand_ins import HashEncoder, MemoryIndex
 from tests.qdrant_http import fake_qdrant
 
 ENCODER = HashEncoder(dim=32)

@@ -13,7 +13,7 @@ from models.llm import llama_graph
 from models.ports import Deadline, Read, Reranker, RerankRequest
 from models.rerank.circuit_breaker import CircuitBreaker
 from models.rerank.likelihood import LikelihoodReranker
-from models.testing import ManualClock, OverlapReranker
+from testbed.stand_ins import ManualClock, OverlapReranker
 from tests import tiny_llama
 from tests.counting_scorer import CountingScorer
 

@@ -13,8 +13,8 @@ from models.encoder.cache import CachedEncoder
 from models.encoder.choose import load_encoder
 from models.encoder.probe_titles import titles
 from models.ports import TitleEncoder
-from models.testing import HashEncoder
 from models.weights import locate
+from testbed.stand_ins import HashEncoder
 
 TITLES = titles(60)
 ODD = ["", " ", "\0", "\ud800", "日本のドレス 👗", "x" * 3000, "word " * 500, "DRESS", "dress"]

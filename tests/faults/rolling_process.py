@@ -17,13 +17,13 @@ from pathlib import Path
 from models.recommend.popularity import Popularity
 from models.recommend.recommender import Recommender
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder, MemoryIndex
 from stream import settings as weft_settings
 from stream.kafka.delivery import KafkaDelivery
 from stream.settings import kafka_config
 from stream.shoppers.app import ShopperApp
 from stream.shoppers.offset_check import KafkaGapReader
 from stream.shoppers.processor import ShopperProcessor
+from testbed.stand_ins import HashEncoder, MemoryIndex
 from tests.faults.worker_process import catalogue
 
 

@@ -12,7 +12,6 @@ from confluent_kafka import Producer
 
 from models.domain import Item
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder
 from stream.catalogue.feed import CatalogueFeed
 from stream.catalogue.followers import IndexFollower
 from stream.catalogue.processor import CatalogueProcessor
@@ -22,6 +21,7 @@ from stream.index.edge import EdgeIndex
 from stream.kafka.broker import EmbeddedBroker, ensure_topics
 from stream.kafka.delivery import KafkaDelivery
 from stream.settings import load
+from testbed.stand_ins import HashEncoder
 from testbed.waiting import PATIENCE
 
 PRODUCTS = 4_000

@@ -1,5 +1,5 @@
 """A worker's shopper half as a process of its own, to be killed: real Faust, real Kafka,
-the fakes of ``models.testing`` where the models would be.
+the fakes of ``testbed.stand_ins`` where the models would be.
 
     python -m tests.faults.worker_process BOOTSTRAP GROUP DATA_DIR
 """
@@ -15,13 +15,13 @@ from models.domain import Item
 from models.recommend.popularity import Popularity
 from models.recommend.recommender import Recommender
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder, MemoryIndex
 from stream import settings as weft_settings
 from stream.kafka.delivery import KafkaDelivery
 from stream.settings import kafka_config
 from stream.shoppers.app import ShopperApp
 from stream.shoppers.offset_check import KafkaGapReader
 from stream.shoppers.processor import ShopperProcessor
+from testbed.stand_ins import HashEncoder, MemoryIndex
 
 ITEMS = 500
 WORDS = ("linen", "midi", "dress", "denim", "jacket", "wool", "coat", "silk", "blouse", "boots")

@@ -14,7 +14,6 @@ from models.domain import Item
 from models.errors import IndexFull, IndexUnavailable, MissingTopic
 from models.ports import ItemIndex, Stored
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder, MemoryIndex
 from stream.catalogue.feed import CatalogueFeed
 from stream.catalogue.follower import Follower
 from stream.catalogue.followers import EMBEDDED, GroupFollower, IndexFollower
@@ -25,6 +24,7 @@ from stream.index.edge import EdgeIndex
 from stream.kafka.broker import EmbeddedBroker, ensure_topics
 from stream.kafka.delivery import KafkaDelivery
 from stream.settings import Settings, load
+from testbed.stand_ins import HashEncoder, MemoryIndex
 from testbed.waiting import PATIENCE, eventually
 
 NOW = 1_700_000_000_000

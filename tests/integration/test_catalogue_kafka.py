@@ -11,7 +11,6 @@ from confluent_kafka import Producer
 from models.domain import Item
 from models.errors import BrokerUnavailable
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder
 from stream.bundles.fill import GroupProgress
 from stream.catalogue.feed import CatalogueFeed
 from stream.catalogue.follower import Follower
@@ -22,6 +21,7 @@ from stream.contracts.topics import TopicNames
 from stream.index.edge import EdgeIndex
 from stream.kafka.delivery import KafkaDelivery
 from testbed.kafka import RealKafka
+from testbed.stand_ins import HashEncoder
 from testbed.waiting import PATIENCE
 
 NOW = 1_700_000_000_000

@@ -16,7 +16,6 @@ from models.recommend.popularity import Popularity
 from models.recommend.query_memory import QueryMemory
 from models.recommend.recommender import Recommender
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder, MemoryIndex
 from stream.catalogue.followers import GroupFollower
 from stream.catalogue.processor import CatalogueProcessor, Product
 from stream.cli import cli
@@ -25,12 +24,12 @@ from stream.contracts.topics import TopicNames
 from stream.dead_letters.read import Letter, LetterReader
 from stream.kafka.broker import EmbeddedBroker, ensure_topics
 from stream.kafka.delivery import KafkaDelivery
-from stream.kafka.testing import MemoryDelivery
 from stream.settings import Settings, kafka_config
 from stream.shoppers.app import ShopperApp
 from stream.shoppers.offset_check import KafkaGapReader
 from stream.shoppers.processor import Recommends, ShopperProcessor
 from testbed.kafka import RealKafka
+from testbed.stand_ins import HashEncoder, MemoryDelivery, MemoryIndex
 from testbed.waiting import PATIENCE, wait_for
 
 BAD = b'{"user_id": "ana", "ts": '

@@ -16,12 +16,12 @@ from models.recommend.popularity import Popularity
 from models.recommend.query_memory import QueryMemory
 from models.recommend.recommender import Recommender
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder, MemoryIndex, OverlapReranker
 from stream.contracts.partitioner import partition_of
 from stream.kafka.broker import EmbeddedBroker
 from stream.settings import Settings
 from stream.shoppers.processor import ShopperProcessor
 from stream.shoppers.state import loads
+from testbed.stand_ins import HashEncoder, MemoryIndex, OverlapReranker
 from tests.integration.test_dead_letters import dlq, letters, produce, running, until
 
 USER = b"shopper-quokka-417"

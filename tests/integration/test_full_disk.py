@@ -17,7 +17,6 @@ import pytest
 
 from models.encoder.cache import CachedEncoder
 from models.errors import IndexFull, InvalidSettings
-from models.testing import HashEncoder
 from stream.doctor import examine
 from stream.findings import Status
 from stream.index.edge import EdgeIndex
@@ -25,6 +24,7 @@ from stream.kafka.broker import EmbeddedBroker
 from stream.settings import Settings
 from stream.shoppers.app import ShopperApp
 from stream.worker import Worker
+from testbed.stand_ins import HashEncoder
 from tests.integration.test_dead_letters import produce, running, until
 
 CLICK = b'{"user_id": "ana", "ts": 1700000000000, "item_id": "i1"}'

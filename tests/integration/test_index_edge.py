@@ -16,9 +16,9 @@ import pytest
 
 from models.domain import Item
 from models.errors import IndexFull, IndexIncompatible, IndexInUse, InvalidSettings
-from models.testing import HashEncoder
 from stream.index.edge import RESERVE, EdgeIndex
 from stream.index.points import Position
+from testbed.stand_ins import HashEncoder
 
 ENCODER = HashEncoder(dim=32)
 PLACE = Position("cluster/products", {0: 17, 3: 5})

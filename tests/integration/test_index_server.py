@@ -15,10 +15,10 @@ from qdrant_client import QdrantClient, models
 
 from models.domain import Item
 from models.errors import IndexFull, IndexIncompatible, IndexUnavailable, InvalidSettings
-from models.testing import HashEncoder
 from stream.index.port import Owner
 from stream.index.server import ServerIndex
 from stream.index.server_client import connect
+from testbed.stand_ins import HashEncoder
 from tests.qdrant_http import FakeQdrant, fake_qdrant
 
 ENCODER = HashEncoder(dim=32)

@@ -11,11 +11,11 @@ import orjson
 from models.recommend.popularity import Popularity
 from models.recommend.recommender import Recommender
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder, MemoryIndex
 from stream.kafka.broker import EmbeddedBroker
 from stream.settings import Settings
 from stream.shoppers.app import ShopperApp
 from stream.shoppers.state import loads
+from testbed.stand_ins import HashEncoder, MemoryIndex
 from tests.integration.test_dead_letters import produce, running, until
 
 SHOPPERS, EVENTS = 30, 400

@@ -12,13 +12,13 @@ from models.domain import Item
 from models.recommend.popularity import Popularity
 from models.recommend.recommender import Recommender
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder
 from stream.index.port import Owner
 from stream.index.server import ServerIndex
 from stream.index.server_client import connect
 from stream.kafka.broker import EmbeddedBroker
 from stream.settings import Settings
 from stream.shoppers.state import loads
+from testbed.stand_ins import HashEncoder
 from tests.integration.test_dead_letters import letters, produce, running, until
 from tests.qdrant_http import FakeQdrant, fake_qdrant
 

@@ -16,13 +16,13 @@ from models.errors import InvalidSettings
 from models.llm.tuned import UNTUNED
 from models.ports import Deadline
 from models.recommend.popularity import Popularity
-from models.testing import HashEncoder, ManualClock
 from models.training.data.progress import Progress, Silent
 from models.training.presets import PRESETS
 from models.training.run import Request, Sources, train
 from stream.assemble import load_serving
 from stream.serving import Serving
 from stream.settings import Settings
+from testbed.stand_ins import HashEncoder, ManualClock
 from tests import tiny_llama
 from tests.training_log import START, events, items
 

@@ -23,9 +23,9 @@ from models.llm.tuned import LlmFacts, load_tuned
 from models.ports import Deadline, FloatArray, Read, RerankRequest
 from models.rerank import prompt
 from models.rerank.likelihood import load_reranker
-from models.testing import ManualClock
 from models.training.llm.likelihood import TrainedLikelihood, title_loss
 from models.weights import locate
+from testbed.stand_ins import ManualClock
 from tests import tiny_llama
 
 METHODS = ("lora", "dora", "rslora", "ia3", "prompt", "prefix", "bitfit", "full")

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from models.testing import ManualClock
 from stream.bundles.control_topic import Desired, Report, State, report_record
 from stream.bundles.request import Answers, Asking
 from stream.contracts.topics import TopicNames
 from stream.kafka.broker import EmbeddedBroker
 from stream.kafka.delivery import Record
 from stream.settings import Settings
+from testbed.stand_ins import ManualClock
 
 TOPIC = TopicNames().control
 WISH = Desired("ab12", "beauty", "/nowhere")

@@ -20,9 +20,7 @@ from models.errors import BrokerUnavailable, UnreadableState
 from models.recommend.popularity import Popularity
 from models.recommend.recommender import Recommender
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder, MemoryIndex
 from stream import settings as weft_settings
-from stream.kafka.testing import MemoryDelivery
 from stream.settings import Settings
 from stream.shoppers.app import ShopperApp
 from stream.shoppers.batch import Counters
@@ -30,6 +28,7 @@ from stream.shoppers.faust_patches import PatchedConsumer, patch_offset_fetch
 from stream.shoppers.offset_check import Gap, Partition
 from stream.shoppers.processor import ShopperProcessor
 from stream.shoppers.stalls import PATIENCE, StallWatch
+from testbed.stand_ins import HashEncoder, MemoryDelivery, MemoryIndex
 
 CLICKS = TP("clicks", 0)
 

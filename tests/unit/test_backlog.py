@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from models.testing import ManualClock
 from stream.shoppers.rerank_queue import RerankQueue
+from testbed.stand_ins import ManualClock
 
 
 def test_each_shopper_waits_once_and_the_oldest_is_served_first() -> None:

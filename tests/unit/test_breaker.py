@@ -9,7 +9,7 @@ import pytest
 from models.domain import Item, Kind, Step
 from models.ports import Deadline, FloatArray, Read, RerankRequest
 from models.rerank.circuit_breaker import CircuitBreaker
-from models.testing import ManualClock, OverlapReranker
+from testbed.stand_ins import ManualClock, OverlapReranker
 
 HAT = Item("hat", "linen hat", 0)
 REQUEST = RerankRequest((Read(Step(Kind.CLICK, 0, "hat"), HAT),), (HAT,))

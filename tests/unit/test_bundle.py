@@ -21,7 +21,7 @@ from models.bundle.files import EncoderFacts, open_bundle, read_manifest
 from models.errors import BundleInvalid
 from models.llm.tuned import LlmFacts
 from models.space.trained import TrainedSpace
-from models.testing import HashEncoder
+from testbed.stand_ins import HashEncoder
 from tests import tiny_bundle
 
 ENCODER = HashEncoder(24)

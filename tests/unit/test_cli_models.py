@@ -11,9 +11,9 @@ from click.testing import CliRunner, Result
 
 from models.bundle.manifest import Manifest
 from models.encoder.choose import load_encoder
-from models.testing import HashEncoder
 from stream.cli import cli
 from stream.kafka.broker import EmbeddedBroker
+from testbed.stand_ins import HashEncoder
 from tests import tiny_bundle
 
 

@@ -15,7 +15,7 @@ from stream.contracts.codec import attempts_in, dead_letter_headers
 from stream.contracts.topics import TopicNames
 from stream.dead_letters.read import Letter, Replayed, escaped, replay
 from stream.kafka.broker import EmbeddedBroker
-from stream.kafka.testing import MemoryDelivery
+from testbed.stand_ins import MemoryDelivery
 from tests.terminal import on_a_terminal
 
 NAMES = TopicNames("shop-")

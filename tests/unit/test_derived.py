@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from models.domain import Kind
 from models.recommend.popularity import STEPS_A_DAY, Popularity
 from models.recommend.query_memory import QueryMemory
-from models.testing import HashEncoder
 from models.training.data.log import Logged
 from models.training.data.trends import counted
 from models.training.data.write_log import prepare
@@ -24,6 +23,7 @@ from stream.contracts.codec import ShopperEvent
 from stream.contracts.topics import CLICKS, ERASURES, PURCHASES, SEARCHES
 from stream.shoppers.aggregates import Aggregates, FirstOfDay
 from stream.shoppers.state import STEPS_KEPT, Applied, ShopperState, loads
+from testbed.stand_ins import HashEncoder
 from tests.training_log import encode, items
 
 DAY = 86_400_000

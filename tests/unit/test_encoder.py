@@ -20,8 +20,8 @@ from models.encoder.choose import Measured, choose, cosines, load_encoder
 from models.encoder.probe_titles import titles
 from models.errors import InvalidSettings, MissingWeights
 from models.ports import FloatArray, TitleEncoder
-from models.testing import HashEncoder, ManualClock
 from models.weights import locate
+from testbed.stand_ins import HashEncoder, ManualClock
 
 TITLES = titles(120)
 

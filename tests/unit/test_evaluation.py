@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from fractions import Fraction
-from math import inf, log2
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,6 @@ import pytest
 from models.evaluation.intervals import (
     bootstrap,
     bootstrap_sums,
-    hit_rate,
-    ndcg,
     paired_difference,
     ranks,
     ties,
@@ -76,25 +73,6 @@ def test_the_scale_of_other_scores_is_their_own() -> None:
     assert ranks(counts, counts, None).tolist() == [0, 1, 2, 3]
     nothing = array(-inf, -inf)
     assert ranks(nothing, nothing, None).tolist() == [inf, inf]
-
-
-def test_a_hit_is_any_target_among_the_first_k() -> None:
-    assert hit_rate(array(9), 10) == 1
-    assert hit_rate(array(10), 10) == 0
-    assert hit_rate(array(inf, 12, 9.5), 10) == 1
-
-
-def test_ndcg_of_one_target_is_its_discount() -> None:
-    assert ndcg(array(0), 10) == 1
-    assert ndcg(array(2), 10) == pytest.approx(Fraction(1, 2))  # 1 / log2(4)
-    assert ndcg(array(6), 10) == pytest.approx(Fraction(1, 3))  # 1 / log2(8)
-    assert ndcg(array(10), 10) == 0
-
-
-def test_ndcg_of_several_targets_is_measured_by_the_best_order() -> None:
-    # found at 0 and 2 of three: (1 + 1/2) / (1 + 1/log2(3) + 1/2)
-    assert ndcg(array(0, 2, inf), 10) == pytest.approx(1.5 / (1.5 + 1 / log2(3)))
-    assert ndcg(array(*range(12)), 10) == pytest.approx(1)
 
 
 def test_the_interval_of_coin_throws_is_the_binomials() -> None:

@@ -22,12 +22,12 @@ from models.llm.tokens import Tokenizer
 from models.ports import Deadline, FloatArray, Read, Reranker, RerankRequest
 from models.rerank import prompt
 from models.rerank.likelihood import LikelihoodReranker
-from models.testing import ManualClock
 from stream.cli import cli
 from stream.contracts.codec import AsOf, decode_product, encode_product, encode_recommendation
 from stream.demo.view import DemoView
 from stream.kafka.broker import EmbeddedBroker
 from stream.safe_text import clean
+from testbed.stand_ins import ManualClock
 from tests import tiny_llama
 
 NOW = 1_700_000_000_000

@@ -9,7 +9,7 @@ from models.ports import Deadline, FloatArray, Read, RerankRequest
 from models.rerank import prompt
 from models.rerank.fusion import NAT
 from models.rerank.likelihood import LikelihoodReranker
-from models.testing import ManualClock
+from testbed.stand_ins import ManualClock
 from tests.counting_scorer import VOCABULARY, CountingScorer
 
 

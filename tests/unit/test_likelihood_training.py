@@ -17,7 +17,6 @@ from models.llm.tuned import LlmFacts
 from models.ports import Deadline, FloatArray, Read, Reranker, RerankRequest
 from models.rerank import prompt
 from models.rerank.likelihood import load_reranker
-from models.testing import ManualClock
 from models.training.data.checkpoint import kept
 from models.training.data.log import Logged, TrainingLog
 from models.training.data.write_log import prepare
@@ -31,6 +30,7 @@ from models.training.llm.likelihood import (
 from models.training.llm.run import LlmConfig
 from models.training.llm.windows import Histories
 from models.weights.locate import fingerprint
+from testbed.stand_ins import ManualClock
 from tests import circling_log, tiny_llama
 from tests.told_progress import Told
 

@@ -13,9 +13,9 @@ from models import errors
 from models.domain import History, Recommendation
 from models.errors import Outcome, WeftError
 from models.ports import Deadline
-from models.testing import OverlapReranker
 from stream.contracts.codec import MAX_BYTES, decode_recommendation
 from stream.contracts.partitioner import partition_of
+from testbed.stand_ins import OverlapReranker
 from testbed.waiting import PATIENCE, wait_for
 from tests.read_states import read_states
 from tests.unit.test_shoppers import PARTITIONS, T0, Shop, drive

@@ -16,16 +16,15 @@ from models.ports import Deadline
 from models.recommend.popularity import Popularity
 from models.recommend.recommender import Recommender
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder, ManualClock, MemoryIndex, OverlapReranker
 from stream import settings as weft_settings
 from stream.contracts.codec import decode_recommendation
 from stream.contracts.partitioner import partition_of
-from stream.kafka.testing import MemoryDelivery
 from stream.shoppers.batch import Arrival
 from stream.shoppers.processor import ShopperProcessor
 from stream.shoppers.rerank_queue import KEPT, RerankQueue
 from stream.shoppers.state import loads
 from stream.shoppers.states import States
+from testbed.stand_ins import HashEncoder, ManualClock, MemoryDelivery, MemoryIndex, OverlapReranker
 from testbed.waiting import PATIENCE
 
 T0 = 1_700_000_000_000

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from models.space.query_vectors import QueryVectors
-from models.testing import HashEncoder
+from testbed.stand_ins import HashEncoder
 
 
 def test_a_vector_is_what_the_encoder_makes_of_the_words() -> None:

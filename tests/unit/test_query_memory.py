@@ -24,7 +24,7 @@ from models.recommend.query_memory import (
     raised,
     recent_query,
 )
-from models.testing import HashEncoder
+from testbed.stand_ins import HashEncoder
 
 DAY = 86_400_000
 NOW = 20_000 * DAY

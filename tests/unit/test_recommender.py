@@ -14,7 +14,7 @@ from models.recommend.popularity import Popularity
 from models.recommend.recommender import Recommender
 from models.recommend.rules import Rules
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder, ManualClock, MemoryIndex, OverlapReranker
+from testbed.stand_ins import HashEncoder, ManualClock, MemoryIndex, OverlapReranker
 
 NOW = 1_700_000_000_000
 SHELF = {

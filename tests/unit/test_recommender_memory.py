@@ -14,13 +14,12 @@ from models.recommend.popularity import Popularity
 from models.recommend.query_memory import RAISE, QueryMemory
 from models.recommend.recommender import Recommender
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder, ManualClock, MemoryIndex
 from stream import settings as weft_settings
 from stream.contracts.partitioner import partition_of
-from stream.kafka.testing import MemoryDelivery
 from stream.shoppers.batch import Arrival
 from stream.shoppers.processor import ShopperProcessor
 from stream.shoppers.states import States
+from testbed.stand_ins import HashEncoder, ManualClock, MemoryDelivery, MemoryIndex
 from tests.read_states import read_states
 from tests.unit.test_recommender import NOW, SHELF, clicked, searched
 

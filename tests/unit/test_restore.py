@@ -17,7 +17,6 @@ from models.errors import UnequalPartitions
 from models.recommend.popularity import Popularity
 from models.recommend.recommender import Recommender
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder, MemoryIndex
 from stream import settings as weft_settings
 from stream.contracts.codec import ShopperEvent
 from stream.contracts.partitioner import all_in, murmur2, murmur2_all, partition_of
@@ -28,6 +27,7 @@ from stream.shoppers.app import ShopperApp
 from stream.shoppers.offset_check import KafkaGapReader
 from stream.shoppers.processor import ShopperProcessor
 from stream.shoppers.state import ShopperState
+from testbed.stand_ins import HashEncoder, MemoryIndex
 
 PARTITIONS = 4
 T0 = 1_700_000_000_000

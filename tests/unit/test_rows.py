@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from models.testing import HashEncoder
 from stream.contracts.topics import TopicNames
 from stream.files.publish import event_entries, product_entries
 from stream.files.row_file import RowFile
@@ -20,6 +19,7 @@ from stream.importers.run import import_log
 from stream.replay.questions.prepare import Live, Request, prepare
 from stream.settings import Settings
 from testbed.published_logs import lines
+from testbed.stand_ins import HashEncoder
 
 T0 = 1_600_000_000_000
 DAY = 86_400_000

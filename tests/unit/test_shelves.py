@@ -9,7 +9,6 @@ import pytest
 from confluent_kafka import Producer
 
 from models.errors import BundleInvalid, IndexUnavailable
-from models.testing import HashEncoder
 from stream import settings as weft_settings
 from stream.bundles import library
 from stream.bundles.control_topic import (
@@ -27,6 +26,7 @@ from stream.index.registry import adapter_of
 from stream.kafka.broker import EmbeddedBroker
 from stream.kafka.delivery import KafkaDelivery
 from stream.settings import Settings
+from testbed.stand_ins import HashEncoder
 from tests import tiny_bundle
 from tests.qdrant_http import fake_qdrant
 

@@ -16,15 +16,14 @@ from models.ports import Deadline
 from models.recommend.popularity import Popularity
 from models.recommend.recommender import Recommender
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder, MemoryIndex, OverlapReranker
 from stream import settings as weft_settings
 from stream.contracts.codec import decode_recommendation
 from stream.contracts.partitioner import partition_of
-from stream.kafka.testing import MemoryDelivery
 from stream.shoppers.batch import Arrival
 from stream.shoppers.processor import ShopperProcessor
 from stream.shoppers.state import ShopperState, loads
 from stream.shoppers.states import States
+from testbed.stand_ins import HashEncoder, MemoryDelivery, MemoryIndex, OverlapReranker
 from testbed.waiting import wait_for
 from tests.read_states import read_states
 

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 import pytest
 
 from models.errors import BrokerUnavailable, InvalidField, MalformedMessage
-from models.testing import ManualClock, MemoryIndex
 from stream.catalogue.processor import CatalogueProcessor, Product
 from stream.contracts.topics import TopicNames
 from stream.dead_letters.make import Refusals
 from stream.kafka.delivery import Record
-from stream.kafka.testing import MemoryDelivery
+from testbed.stand_ins import ManualClock, MemoryDelivery, MemoryIndex
 from testbed.waiting import PATIENCE, wait_for
 from tests.unit.test_shoppers import Shop, drive
 

@@ -18,7 +18,7 @@ from models.recommend.popularity import Popularity
 from models.recommend.recommender import Recommender
 from models.space.sequence import gap_buckets
 from models.space.trained import TrainedSpace
-from models.testing import HashEncoder, MemoryIndex, OverlapReranker
+from testbed.stand_ins import HashEncoder, MemoryIndex, OverlapReranker
 from tests import tiny_bundle
 
 ENCODER = HashEncoder(24)

@@ -55,7 +55,7 @@ def test_every_strategy_learns_what_follows(
     split = last_events(log)
     config = replace(CONFIG, mixup=replace(CONFIG.mixup, strategy=strategy))
     how = replace(HOW, epochs=12, patience=20)
-    member = train_member(log, split.ends, split.validation, config, how, tmp_path, Silent()).member
+    member = train_member(log, split, config, how, tmp_path, Silent()).member
     found = evaluate(log, split.test, member, Titles(log))
     # by chance .09: 19 items are left to rank; a colour alone gives .5 at most
     assert gains(found, 5).mean() > 0.35
@@ -65,7 +65,7 @@ def test_a_training_that_was_killed_ends_in_the_same_weights(
     log: TrainingLog, tmp_path: Path
 ) -> None:
     split = last_events(log)
-    args = (log, split.ends, split.validation, CONFIG, HOW)
+    args = (log, split, CONFIG, HOW)
     whole = train_member(*args, tmp_path / "whole", Silent()).member
     for at in (6, 13):  # in the middle of two epochs
         with pytest.raises(Killed):
@@ -80,15 +80,13 @@ def test_a_refit_learns_validations_events_for_as_many_epochs_as_validation_chos
 ) -> None:
     split = last_events(log)
     assert (split.known - split.ends == 1).all(), "the test's events are left for the test"
-    chosen = train_member(
-        log, split.ends, split.validation, CONFIG, HOW, tmp_path / "first", Silent()
-    )
+    chosen = train_member(log, split, CONFIG, HOW, tmp_path / "first", Silent())
     chosen.member.mixup.shares[:] = 0.7
     kills = Kills(len(Windows(log, split.known, CONFIG.length)) // HOW.batch + 2)
     with pytest.raises(Killed):  # in the second epoch
-        refit_member(log, split.known, chosen, HOW, tmp_path / "killed", kills)
-    whole = refit_member(log, split.known, chosen, HOW, tmp_path / "whole", Silent())
-    resumed = refit_member(log, split.known, chosen, HOW, tmp_path / "killed", Silent())
+        refit_member(log, split, chosen, HOW, tmp_path / "killed", kills)
+    whole = refit_member(log, split, chosen, HOW, tmp_path / "whole", Silent())
+    resumed = refit_member(log, split, chosen, HOW, tmp_path / "killed", Silent())
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     assert whole.mixup.counts.tolist() == counted(log, split.known).tolist()
@@ -101,13 +99,9 @@ def test_a_refit_learns_validations_events_for_as_many_epochs_as_validation_chos
 def test_another_seed_gives_other_weights(log: TrainingLog, tmp_path: Path) -> None:
     split = last_events(log)
     how = replace(HOW, epochs=1)
-    one = train_member(
-        log, split.ends, split.validation, CONFIG, how, tmp_path / "0", Silent()
-    ).member
+    one = train_member(log, split, CONFIG, how, tmp_path / "0", Silent()).member
     how = replace(how, seed=1)
-    two = train_member(
-        log, split.ends, split.validation, CONFIG, how, tmp_path / "1", Silent()
-    ).member
+    two = train_member(log, split, CONFIG, how, tmp_path / "1", Silent()).member
     assert not torch.equal(one.norm.weight, two.norm.weight)
 
 
@@ -165,7 +159,7 @@ def test_only_training_events_are_counted(log: TrainingLog) -> None:
 
 def test_validation_sets_the_titles_shares(log: TrainingLog, tmp_path: Path) -> None:
     split = last_events(log)
-    member = train_member(log, split.ends, split.validation, CONFIG, HOW, tmp_path, Silent()).member
+    member = train_member(log, split, CONFIG, HOW, tmp_path, Silent()).member
     titles = Titles(log)
     before = float(gains(evaluate(log, split.validation, member, titles)).mean())
     shares = choose_shares(log, split.validation, member, titles)

@@ -17,12 +17,12 @@ from models.recommend.recommender import Recommender
 from models.recommend.trending import Trending, prior
 from models.rerank.fusion import blend
 from models.space.zero_shot import ZeroShotSpace
-from models.testing import HashEncoder, ManualClock, MemoryIndex
 from models.training.data.log import Logged, TrainingLog
 from models.training.data.splits import last_events, ranks
 from models.training.data.trends import popular_before
 from models.training.data.write_log import prepare
 from models.training.gate import TRENDS, choose_trend
+from testbed.stand_ins import HashEncoder, ManualClock, MemoryIndex
 from tests.training_log import DAY, START, encode, items
 
 NOW = 1_700_000_000_000

@@ -12,7 +12,7 @@ import pytest
 
 from models.encoder.cache import CachedEncoder
 from models.ports import FloatArray
-from models.testing import HashEncoder
+from testbed.stand_ins import HashEncoder
 
 TITLES = [f"dress number {n}" for n in range(40)]
 

@@ -102,6 +102,12 @@ class TrainingLog:
         """The ids of rows 1 to n."""
         return [self.item(row).item_id for row in range(1, self.items + 1)]
 
+    def ends_before(self, ts: int) -> Places:
+        """Where each shopper's events before ``ts`` (epoch ms) end, (shoppers,)."""
+        bounds = zip(self.offsets[:-1], self.offsets[1:], strict=True)
+        own = np.asarray(self.ts)
+        return np.array([s + np.searchsorted(own[s:e], ts) for s, e in bounds], dtype=np.int64)
+
     def item(self, row: int) -> Item:
         """The item of a row 1 to n."""
         return Item(**json.loads(self._text(row)))

@@ -24,8 +24,8 @@ from models.evaluation import intervals
 from models.evaluation.intervals import Groups, Values
 from models.training.data.log import TrainingLog
 
-_SCORED: Final = 256  # questions a block of scores, and
-_SCORES: Final = 32_000_000  # scores a block, at most
+_SCORED: Final = 256  # questions whose scores are held at once, at most, and
+_SCORES: Final = 32_000_000  # such scores
 _SORTED: Final = 5_000_000  # events whose ts find a boundary
 #: About so many questions are asked of a part of a log; where there are more, of fewer shoppers.
 MOST: Final = 1_000_000
@@ -76,19 +76,16 @@ class Split:
     words: str
 
 
-def last_events(log: TrainingLog, shortest: int = 3, gap: int = 0) -> Split:
+def last_events(log: TrainingLog, shortest: int = 3) -> Split:
     """Leave-one-out: the last event is the test, the one before it the validation.
 
     For comparison with papers only: the training events of one shopper are later than the test
     events of another. Shoppers with fewer than ``shortest`` events are trained on whole.
-
-    With ``gap`` 1 the event before the validation's is not trained on, though it is read: that is
-    how the test will be asked, so settings are better chosen so (docs/log.md, 13).
     """
     starts, stops = log.offsets[:-1], log.offsets[1:]
-    asked = np.flatnonzero(stops - starts >= shortest + gap)
+    asked = np.flatnonzero(stops - starts >= shortest)
     ends = stops.copy()
-    ends[asked] -= 2 + gap
+    ends[asked] -= 2
     known = stops.copy()
     known[asked] -= 1
 
@@ -99,8 +96,6 @@ def last_events(log: TrainingLog, shortest: int = 3, gap: int = 0) -> Split:
         return found.take(targets <= log.items)
 
     words = "leave-one-out: the last event, the one before it"
-    if gap:
-        words += f", {gap} before that not trained on"
     return Split(ends, known, before(2), before(1), words)
 
 
@@ -121,16 +116,7 @@ def by_time(
     first_test = ordered[min(int(len(ordered) * (1 - test)), last)] if test else end
     place = min(int(len(ordered) * (1 - test - validation)), last)
     first_validation = ordered[place] if validation else first_test
-    ends, known = (
-        np.array(
-            [
-                start + np.searchsorted(ts[start:stop], boundary)
-                for start, stop in zip(log.offsets[:-1], log.offsets[1:], strict=True)
-            ],
-            dtype=np.int64,
-        )
-        for boundary in (first_validation, first_test)
-    )
+    ends, known = log.ends_before(first_validation), log.ends_before(first_test)
     found = [
         _between(log, ts, first_validation, first_test, baskets),
         _between(log, ts, first_test, end, baskets),
@@ -217,7 +203,7 @@ def ranks_by(
     rows = np.asarray(log.rows)
     found = np.empty(len(questions))
     order = np.arange(len(questions)) if order is None else order
-    block = max(1, min(_SCORED, _SCORES // (log.items + 1)))
+    block = block_of(log)
     for begin in range(0, len(order), block):
         some = order[begin : begin + block]
         told = scores(some)
@@ -231,6 +217,11 @@ def ranks_by(
             told.scatter_(1, targets, wanted)
         found[some] = intervals.ranks(told.numpy(), wanted.numpy(), scale)[:, 0]
     return found
+
+
+def block_of(log: TrainingLog) -> int:
+    """Questions whose scores are held at once."""
+    return max(1, min(_SCORED, _SCORES // (log.items + 1)))
 
 
 def hits(ranks: Values, k: int = 10) -> Values:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from models.llm import peft_methods
 from models.llm.body import Masters
-from models.llm.peft_methods import TARGETS, Tuning
+from models.llm.peft_methods import Tuning
 from models.llm.tuned import UNTUNED
 from models.training.data.log import Places
 from models.training.data.progress import Progress
@@ -34,7 +34,7 @@ _TOLD: Final = 50
 class LlmConfig:
     """How to tune an LLM.
 
-    ``method``, ``rank`` and ``targets``: see peft_methods.py; with the method ``none`` it is not
+    ``method`` and ``rank``: see peft_methods.py; with the method ``none`` it is not
     tuned. ``lr`` goes up in ``warm_up`` steps and down to ``last_lr`` of itself at the end;
     ``clip``: a gradient's norm at most; ``max_shoppers`` and ``max_tokens``: an epoch's at most
     (0: all), drawn by the seed; ``batch_tokens``: a step's; on a CPU larger ones read no quicker,
@@ -43,9 +43,7 @@ class LlmConfig:
 
     method: str = "lora"
     rank: int = 16
-    targets: tuple[str, ...] = TARGETS
     lr: float = 5e-4
-    weight_decay: float = 0.0
     warm_up: int = 20
     last_lr: float = 0.05
     clip: float = 1.0
@@ -65,7 +63,7 @@ class LlmConfig:
     @property
     def tuning(self) -> Tuning:
         """The part that is the LLM's. Raises ``InvalidSettings``."""
-        return Tuning(self.method, self.rank, self.targets)
+        return Tuning(self.method, self.rank)
 
     def deciding(self) -> list[tuple[str, Any]]:
         """What decides the weights that a training ends in, by name."""
@@ -84,9 +82,7 @@ class LlmRun(ABC):
         self.name, self.model, self.config, self.progress = name, model, config, progress
         self.tokens = tokens * config.epochs
         self.masters = Masters(peft_methods.trainable(model))
-        self.optimiser = torch.optim.AdamW(
-            self.masters.copies, lr=config.lr, weight_decay=config.weight_decay
-        )
+        self.optimiser = torch.optim.AdamW(self.masters.copies, lr=config.lr, weight_decay=0.0)
         self.done = 0  # steps
         self.read = 0  # tokens
         self.losses: list[float] = []

@@ -3,7 +3,7 @@
 The softmax runs over a step's own items: the positives of the batch, and as many again drawn
 evenly from the catalogue. A positive of the batch is there as often as it is popular, so its logit
 is lessened by the log of its chance to be there (sampling-bias correction, Yi et al. 2019,
-doi 10.1145/3298689.3346996), by ``correction``. Nothing grows with shoppers times items.
+doi 10.1145/3298689.3346996). Nothing grows with shoppers times items.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _COMPONENTS: Final = 20_000  # titles whose principal components are a beginning
 
 @dataclass(frozen=True, slots=True)
 class SequenceTraining:
-    """How to train. ``correction`` 0 leaves the sampling's bias in, 1 takes it out.
+    """How to train.
 
     Ends after ``epochs``, or when validation has not gained for ``patience`` looks; it is looked
     at every ``every`` epochs, on ``asked`` questions. The rate falls evenly from ``lr`` to its
@@ -54,8 +54,6 @@ class SequenceTraining:
     negatives: int = 2048
     lr: float = 1e-3
     last_lr: float = 0.1
-    weight_decay: float = 0.0
-    correction: float = 1.0
     every: int = 2
     patience: int = 4
     asked: int = 4000
@@ -73,8 +71,7 @@ class Trained:
 
 def train_member(
     log: TrainingLog,
-    ends: NDArray[np.int64],
-    validation: Questions,
+    split: Split,
     config: SequenceConfig,
     how: SequenceTraining,
     work: Path,
@@ -82,43 +79,49 @@ def train_member(
 ) -> Trained:
     """One trained member; the weights are those of the best look at validation.
 
-    After a kill a second call goes on from the last whole epoch, to the same weights.
+    It is kept in a folder of its own below ``work``: after a kill a second call goes on from the
+    last whole epoch, to the same weights.
     """
-    member = _untrained(log, ends, config, how)
-    run = Run(log, ends, validation.sample(how.asked, 1), member, how, progress)
-    state = kept(work)
+    place = work / f"member-{_key(log, split, config, how)}"
+    member = _untrained(log, split.ends, config, how)
+    run = Run(log, split.ends, split.validation.sample(how.asked, 1), member, how, progress)
+    state = kept(place)
     if state is not None:
         run.load(state)
     elif config.mixup.zero_shot:
         run.look()  # what it begins as may be the best
     while not run.ended:
         run.epoch()
-        keep(work, run.state())
+        keep(place, run.state())
     member.load_state_dict(run.best)
     return Trained(member.eval(), run.best_at)
 
 
 def refit_member(
     log: TrainingLog,
-    ends: NDArray[np.int64],
+    split: Split,
     trained: Trained,
     how: SequenceTraining,
     work: Path,
     progress: Progress,
 ) -> Member:
-    """``trained`` anew from its beginning on events up to ``ends``, validation's among them.
+    """``trained`` anew from its beginning on what the split knows, validation's part included.
 
     What validation chose stays: its epochs, at the same rates, and each class's share of the title.
+    Kept below ``work`` as ``train_member`` does.
     """
-    member = _untrained(log, ends, trained.member.config, how)
+    config = trained.member.config
+    place = work / f"refit-{_key(log, split, config, how)}-{trained.epochs}"
+    member = _untrained(log, split.known, config, how)
     nobody = np.zeros(0, dtype=np.int64)
-    run = Run(log, ends, Questions(nobody, nobody, nobody, nobody), member, how, progress)
-    state = kept(work)
+    asked = Questions(nobody, nobody, nobody, nobody)
+    run = Run(log, split.known, asked, member, how, progress)
+    state = kept(place)
     if state is not None:
         run.load(state)
     while run.done < trained.epochs:
         run.epoch()
-        keep(work, run.state())
+        keep(place, run.state())
     member.mixup.shares.copy_(trained.member.mixup.shares)
     return member.eval()
 
@@ -155,7 +158,7 @@ class Run:
         sparse = [named.pop(name) for name in _SPARSE if name in named]
         dense = list(named.values())
         self.optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(dense, lr=how.lr, weight_decay=how.weight_decay)
+            torch.optim.AdamW(dense, lr=how.lr, weight_decay=0.0)
         ]
         if sparse:
             self.optimisers.append(torch.optim.SparseAdam(sparse, lr=how.lr))
@@ -225,8 +228,7 @@ class Run:
             chosen = F.embedding(torch.searchsorted(rows, candidates), table)
             logits = (states / self.member.config.temperature) @ chosen.T
         logits = logits.float()
-        if self.how.correction:
-            logits = logits - self.how.correction * self._log_chance(candidates, len(targets))
+        logits = logits - self._log_chance(candidates, len(targets))
         return F.cross_entropy(logits, torch.searchsorted(candidates, targets))
 
     def _states(self, part: Batch, rows: Tensor, table: Tensor) -> Tensor:
@@ -275,9 +277,7 @@ class Run:
         self.done, self.score, self.waited, self.best_at = state["numbers"]
 
 
-def training_key(
-    log: TrainingLog, split: Split, config: SequenceConfig, how: SequenceTraining
-) -> str:
+def _key(log: TrainingLog, split: Split, config: SequenceConfig, how: SequenceTraining) -> str:
     """A name for one training: another log, split or setting has another."""
     told = [_RECIPE, log.summary.fingerprint, split.words, config.to_json(), asdict(how)]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

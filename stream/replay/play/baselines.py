@@ -12,9 +12,9 @@ import numpy as np
 
 from models.errors import InvalidSettings
 from models.training.data.log import TrainingLog
-from models.training.data.splits import Questions, last_events
+from models.training.data.splits import Questions, block_of, last_events
 from stream.replay.play.driver import Progress
-from stream.replay.play.scored import block_of, put_scores
+from stream.replay.play.scored import put_scores
 from stream.replay.questions.answers import Answers
 from stream.replay.questions.baskets import Baskets, by_basket
 from stream.replay.questions.prepare import Prepared, Request
@@ -92,12 +92,8 @@ def learnt(
     if not len(before):
         return cut.ends, _flat(by_basket(log, 0, 0))
     boundary = int(before[int(len(before) * (1 - _VALIDATION))])
-    ends = np.array(
-        [s + np.searchsorted(ts[s:e], boundary)
-         for s, e in zip(log.offsets[:-1], log.offsets[1:], strict=True)], dtype=np.int64,
-    )  # fmt: skip
     asked = by_basket(log, boundary, cut.first, new_only=new_only)
-    return ends, _flat(asked).sample(_QUESTIONS, _SEED)
+    return log.ends_before(boundary), _flat(asked).sample(_QUESTIONS, _SEED)
 
 
 def _flat(baskets: Baskets) -> Questions:

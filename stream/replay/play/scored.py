@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,16 +9,9 @@ from torch import Tensor
 
 from models.evaluation.intervals import ranks, ties
 from models.training.data.log import TrainingLog
+from models.training.data.splits import block_of
 from stream.replay.questions.answers import KEPT, Answers
 from stream.replay.questions.baskets import Baskets
-
-#: Scores that are held at once, at most.
-SCORES: Final = 32_000_000
-
-
-def block_of(log: TrainingLog) -> int:
-    """Questions whose scores are held at once."""
-    return max(1, min(256, SCORES // (log.items + 1)))
 
 
 def put_scores(

@@ -96,17 +96,11 @@ def boundary(log: TrainingLog, share: float = TEST_SHARE) -> int:
     return int(ordered[min(int(len(ordered) * (1 - share)), len(ordered) - 1)])
 
 
-def _in_time(log: TrainingLog, name: str, first: int | None, until: int, new_only: bool) -> Asked:
-    if first is None:
-        first = boundary(log) if name == "time" else log.summary.first_ts
-    ts = np.asarray(log.ts)
-    ends = np.array(
-        [s + np.searchsorted(ts[s:e], first)
-         for s, e in zip(log.offsets[:-1], log.offsets[1:], strict=True)], dtype=np.int64,
-    )  # fmt: skip
+def _in_time(log: TrainingLog, name: str, first: int, until: int, new_only: bool) -> Asked:
     which = "new items of each basket" if new_only else "each basket"
     words = f"{name}: {which} from {day(first)} to {day(until - 1)}, asked before it is applied"
-    return Asked(name, words, by_basket(log, first, until, new_only=new_only), ends, first, until)
+    asked = by_basket(log, first, until, new_only=new_only)
+    return Asked(name, words, asked, log.ends_before(first), first, until)
 
 
 def _last(log: TrainingLog, until: int) -> Asked:

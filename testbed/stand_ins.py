@@ -1,4 +1,4 @@
-"""Small working stand-ins for the three ports, for tests and for trying things without weights.
+"""Small working stand-ins for the models' three ports and for delivery: no weights, no broker.
 
 They keep every promise of models/ports.py (the contract suites run on them too); they are only
 small: the index is exact and in memory, the encoder knows no synonyms, the reranker counts words.
@@ -14,8 +14,9 @@ from hashlib import shake_128
 import numpy as np
 
 from models.domain import Item
-from models.errors import IndexUnavailable, RerankerFailed
+from models.errors import BrokerUnavailable, IndexUnavailable, RerankerFailed
 from models.ports import Deadline, FloatArray, Hit, RerankRequest, Stored
+from stream.kafka.delivery import Record
 
 _WORD = re.compile(r"\w+")
 
@@ -187,3 +188,34 @@ class OverlapReranker:
                 seen.update(words(text) if text else ())
         shares = [np.mean([w in seen for w in words(c.text)]) for c in request.candidates]
         return np.array(shares, dtype=np.float32)
+
+
+class MemoryDelivery:
+    """Delivery into a list. ``failures`` > 0 makes that many next calls raise, half done.
+
+    While ``held`` is cleared, a delivery waits: as a slow broker would make it.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.failures = 0
+        self.closed = False
+        self.held = threading.Event()
+        self.held.set()
+
+    def deliver(self, records: Sequence[Record]) -> None:
+        """See ``Delivery``; a failing call leaves the first half of the records."""
+        self.held.wait()
+        if self.failures > 0:
+            self.failures -= 1
+            self.records.extend(records[: len(records) // 2])
+            raise BrokerUnavailable("the fake broker was told to fail")
+        self.records.extend(records)
+
+    def close(self) -> None:
+        """Nothing is left to send."""
+        self.closed = True
+
+    def newest(self, topic: str) -> dict[bytes | None, bytes | None]:
+        """The newest value of each key, as a subscriber of ``topic`` holds it."""
+        return {record.key: record.value for record in self.records if record.topic == topic}
