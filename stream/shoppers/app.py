@@ -248,12 +248,20 @@ class ShopperApp:
         """Reads on from its first record that did not come; False where none is before ``end``."""
         tp = TP(*partition)
         first, starts = self._watch.held()[tp], self._watch.starts
-        gap = await self._look(tp, first, end)
-        if gap is None or starts != self._watch.starts:
+        assert self._gaps is not None
+        try:
+            gap = await asyncio.to_thread(self._gaps.look, tuple(tp), first, end)
+        except RetryLater as error:  # not insisted on: it is due again, and others are watched
+            _log.warning("%s; it is looked at again", error)
+            return True
+        if starts != self._watch.starts:
             return True
         if self._watch.held()[tp] != first or self.on_its_way(tp):  # it came meanwhile
             return True
         if gap.record is None:
+            if gap.lost:  # told now: a later record may be long in coming
+                self._step_over(tp, first, first + gap.lost, gap.lost)
+                self._watch.accept(tp, first + gap.lost - 1)
             return False
         self._counters.stalls += 1
         await self._read_again(tp, first, gap, f"waits, {end - first} before the partition's end")

@@ -60,7 +60,10 @@ class GapReader(Protocol):
         """Reads the partition at ``first`` up to ``before``. Blocks."""
 
     def ends(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
-        """The offset after the last one of each partition whose leader answers. Blocks."""
+        """The offset after the last one of each partition whose leader answers. Blocks.
+
+        Before a transaction that is still open, where there is one.
+        """
 
 
 class OffsetWatch:
@@ -128,7 +131,7 @@ class KafkaGapReader:
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
-            "isolation.level": "read_uncommitted",  # as Faust's consumer reads
+            "isolation.level": "read_committed",  # as the events are read
         }
         self._timeout = timeout
 
@@ -141,7 +144,7 @@ class KafkaGapReader:
         try:
             asked = self._admin.list_offsets(
                 wanted,
-                isolation_level=IsolationLevel.READ_UNCOMMITTED,  # as below
+                isolation_level=IsolationLevel.READ_COMMITTED,  # as below
                 request_timeout=_ENDS_WITHIN,
             )
         except KafkaException as error:

@@ -19,6 +19,7 @@ from stream.settings import Settings
 from stream.shoppers.app import ShopperApp
 from stream.shoppers.faust_patches import PatchedConsumer, PatchedThread
 from stream.shoppers.offset_check import Gap, KafkaGapReader, Partition
+from stream.shoppers.state import loads
 from testbed.kafka import RealKafka
 from tests.integration.test_dead_letters import produce, running_app, until
 
@@ -155,6 +156,40 @@ def test_a_transactions_marker_at_the_end_is_looked_at_once_and_not_gone_back_fo
             await asyncio.sleep(5.0)  # ten looks
             assert looked == [(clicks, 1, 2), (clicks, 1, 2), (clicks, 3, 4)]
             assert (processor.counters.stalls, processor.counters.rewinds) == (0, 0)
+
+    asyncio.run(main())
+
+
+@pytest.mark.kafka
+def test_of_a_shops_transactions_what_is_committed_is_taken_and_nothing_else_is_waited_for(
+    kafka: RealKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ShopperApp, "looks_every", 0.5)
+    prefix = f"stalls-{uuid.uuid4().hex[:6]}-"
+    settings = Settings(
+        kafka=kafka.bootstrap, data_dir=tmp_path, topic_prefix=prefix, group=f"{prefix}g"
+    )
+
+    async def main() -> None:
+        async with running_app(settings) as (app, processor):
+            producer = Producer(
+                {"bootstrap.servers": kafka.bootstrap, "transactional.id": f"{prefix}shop"}
+            )
+            await asyncio.to_thread(producer.init_transactions, 30)
+            producer.begin_transaction()
+            producer.produce(f"{prefix}clicks", click(0), USER, 0)
+            assert await asyncio.to_thread(producer.flush, 30) == 0
+            await asyncio.to_thread(producer.abort_transaction, 30)  # 0, its marker at 1
+            producer.begin_transaction()
+            producer.produce(f"{prefix}clicks", click(2), USER, 0)
+            assert await asyncio.to_thread(producer.flush, 30) == 0
+            await asyncio.sleep(5.0)  # ten looks
+            assert processor.counters.events == 0
+            await asyncio.to_thread(producer.commit_transaction, 30)
+            await until(lambda: processor.counters.acked == 1)
+            assert [row[4] for row in loads(app.table[USER]).rows] == ["i2"]
+            told = processor.counters
+            assert (told.stalls, told.rewinds, told.lost) == (0, 0, 0)
 
     asyncio.run(main())
 

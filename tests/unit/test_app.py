@@ -16,15 +16,18 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust.types import TP
 from intervaltree import IntervalTree
 
-from models.errors import UnreadableState
+from models.errors import BrokerUnavailable, UnreadableState
 from models.recommend.popularity import Popularity
 from models.recommend.recommender import Recommender
 from models.space.zero_shot import ZeroShotSpace
 from stream import settings as weft_settings
+from stream.settings import Settings
 from stream.shoppers.app import ShopperApp
+from stream.shoppers.batch import Counters
 from stream.shoppers.faust_patches import PatchedConsumer, patch_offset_fetch
 from stream.shoppers.offset_check import Gap, Partition
 from stream.shoppers.processor import ShopperProcessor
+from stream.shoppers.stalls import PATIENCE, StallWatch
 from testbed.stand_ins import HashEncoder, MemoryDelivery, MemoryIndex
 
 CLICKS = TP("clicks", 0)
@@ -145,6 +148,78 @@ def test_what_is_gone_before_a_record_that_is_gone_back_for_is_lost_and_committe
         processor.close()
 
     asyncio.run(main())
+
+
+class Gone:
+    """Retention took all that was not read, 10 to 29, but of the partitions that do not answer."""
+
+    def __init__(self, away: Collection[Partition] = ()) -> None:
+        self.away = away
+
+    def look(self, partition: Partition, first: int, before: int) -> Gap:
+        if partition in self.away:
+            raise BrokerUnavailable("no leader")
+        return Gap(None, before - first)
+
+    def ends(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        return dict.fromkeys(partitions, 30)
+
+
+def watched(
+    settings: Settings, gone: Gone, *held: TP
+) -> tuple[ShopperApp, PatchedConsumer, Counters]:
+    """After many looks at partitions of which 10 is next, and of which nothing comes."""
+    made, app = consumer(), ShopperApp(settings, 4)
+    processor = ShopperProcessor(
+        settings, app.table,
+        Recommender(MemoryIndex(), ZeroShotSpace(HashEncoder()), Popularity(7), None, 0, 1, 1),
+        Popularity(7), MemoryDelivery(), 4,
+    )  # fmt: skip
+
+    async def main() -> None:
+        app.app.consumer, app._fetched.queue = made, asyncio.Queue()
+        app.attach(processor, gone, Unfenced())
+        app.ready.set()
+        for tp in held:
+            app._on_seek(tp, 10)
+        watch = StallWatch(gone, app, every=0.0)
+        for _ in range(3 * PATIENCE):
+            await asyncio.wait_for(watch.look(), 5.0)
+        processor.close()
+
+    asyncio.run(main())
+    return app, made, processor.counters
+
+
+def test_a_partition_that_does_not_answer_keeps_the_watch_from_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PatchedConsumer, "reading_at", lambda *_: 30)
+    monkeypatch.setattr(PatchedConsumer, "is_buffered", lambda *_: False)
+    looked: list[Partition] = []
+
+    class Looked(Gone):
+        def look(self, partition: Partition, first: int, before: int) -> Gap:
+            looked.append(partition)
+            return super().look(partition, first, before)
+
+    settings = weft_settings.load({}, data_dir=tmp_path)
+    watched(settings, Looked([CLICKS]), CLICKS, TP("clicks", 1))
+    assert looked.count(CLICKS) == 3  # again, as soon as it is due again
+    assert TP("clicks", 1) in looked
+
+
+def test_what_retention_took_is_told_though_nothing_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(PatchedConsumer, "reading_at", lambda *_: 30)
+    monkeypatch.setattr(PatchedConsumer, "is_buffered", lambda *_: False)
+    app, made, told = watched(weft_settings.load({}, data_dir=tmp_path), Gone(), CLICKS)
+    assert (told.lost, told.rewinds, told.stalls) == (20, 0, 0)
+    assert caplog.text.count("20 events of clicks, partition 0, are lost") == 1
+    assert app.held() == {CLICKS: 30}
+    made._acked[CLICKS] = [30]
+    assert made._new_offset(CLICKS) == 31
 
 
 @pytest.mark.parametrize(
