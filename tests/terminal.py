@@ -1,13 +1,15 @@
-"""Runs a command on a terminal of its own, to see what a person sees."""
+"""Runs a command as a person does: on a terminal of its own, or until Ctrl-C."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import pty
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 WEFT = (sys.executable, "-c", "from stream.cli import main; main()")
 
@@ -27,3 +29,26 @@ def on_a_terminal(arguments: list[str], environment: Mapping[str, str]) -> tuple
         code = process.wait(120)
     os.close(ours)
     return code, output.decode()
+
+
+@contextmanager
+def interruptible(
+    arguments: list[str], environment: Mapping[str, str], stderr: int | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """A running `weft ...` whose output is read as text; whatever is left of it is ended.
+
+    SIGINT reaches it also where the tests themselves were started in a shell's background, which
+    has its children ignore it.
+    """
+
+    def heed() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        [*WEFT, *arguments], stdout=subprocess.PIPE, stderr=stderr, text=True,
+        env=os.environ | dict(environment), preexec_fn=heed,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stream.contracts.codec import decode_recommendation
-from tests.terminal import WEFT
+from tests.terminal import WEFT, interruptible
 
 DATA = Path(os.environ.get("WEFT_DATA", "../shared/data"))
 
@@ -53,11 +53,9 @@ def test_the_llm_takes_part_by_the_bundles_own_gate_and_the_new_product_is_found
 
 
 def test_ctrl_c_ends_it_in_order_with_a_summary(weights_dir: Path) -> None:
-    environment = os.environ | {"WEFT_DATA_DIR": str(weights_dir)}
-    command = [*WEFT, "demo", "--rerank", "never"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    ) as process:
+    environment = {"WEFT_DATA_DIR": str(weights_dir)}
+    command = ["demo", "--rerank", "never"]
+    with interruptible(command, environment, subprocess.STDOUT) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "→ for" in line:

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
 from collections.abc import Iterator
 
 import orjson
@@ -17,7 +15,8 @@ from stream.cli import cli
 from stream.contracts.codec import AsOf, decode_recommendation, encode_recommendation
 from stream.kafka.broker import EmbeddedBroker
 from stream.kafka.list_reader import Newest, Seen
-from tests.terminal import WEFT, on_a_terminal
+from testbed.waiting import PATIENCE
+from tests.terminal import interruptible, on_a_terminal
 
 NOW = 1_700_000_000_000
 
@@ -119,15 +118,14 @@ def test_a_missing_topic_names_the_prefix(broker: EmbeddedBroker) -> None:
 
 def test_following_shows_each_new_list_until_ctrl_c(broker: EmbeddedBroker) -> None:
     publish(broker, ("a", made("a", NOW)))
-    command = [*WEFT, "recs", "--follow", "--json"]
-    environment = os.environ | {"WEFT_KAFKA": broker.bootstrap}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+    environment = {"WEFT_KAFKA": broker.bootstrap}
+    with interruptible(["recs", "--follow", "--json"], environment) as process:
         assert process.stdout is not None
         assert orjson.loads(process.stdout.readline())["user_id"] == "a"
         publish(broker, ("b", None), ("b", made("b", NOW + 1)))
         assert orjson.loads(process.stdout.readline())["user_id"] == "b"
         process.send_signal(signal.SIGINT)
-        assert process.wait(120) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_a_terminal_gets_a_table_without_the_datas_control_characters(

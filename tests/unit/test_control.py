@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,9 +129,8 @@ def test_who_runs_is_heard_and_who_was_killed_is_not() -> None:
             topic.put(*beats("runs", 1))
             assert set(reader.heard(0.1)) == {"runs"}
             topic.put(*beats("runs", 1), farewell_record(TOPIC, "killed"))
-            began = time.monotonic()
-            assert set(reader.heard(600.0)) == {"runs"}  # there is no other to wait for
-            assert time.monotonic() - began < 300
+            # there is no other to wait for: the limit of a test ends it long before this does
+            assert set(reader.heard(100_000.0)) == {"runs"}
 
 
 def test_without_a_broker_it_says_so() -> None:

@@ -20,7 +20,7 @@ OF = {"sha256": "abc", "format": "1"}
 SLOW = """
 import sys, time
 from pathlib import Path
-from models import making
+from models import atomic_folder
 
 def make(fresh):
     (fresh / "part").write_text("half")
@@ -29,7 +29,7 @@ def make(fresh):
     time.sleep(float(sys.argv[3]))
     (fresh / "part").write_text("whole")
 
-making.once(Path(sys.argv[1]), {"sha256": "abc", "format": "1"}, make, print)
+atomic_folder.once(Path(sys.argv[1]), {"sha256": "abc", "format": "1"}, make, print)
 """
 
 

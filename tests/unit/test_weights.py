@@ -76,8 +76,8 @@ def test_a_folder_that_lacks_a_part_is_refused(tmp_path: Path, lacking: str) -> 
 
 def test_a_hub_name_without_a_network_says_what_to_give_instead(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from models import weights\n"
-        "weights.minilm('some-one/some-model', Path(sys.argv[1]), print)"
+        "import sys; from pathlib import Path; from models.weights import locate\n"
+        "locate.minilm('some-one/some-model', Path(sys.argv[1]), print)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)],
