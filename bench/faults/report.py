@@ -57,7 +57,7 @@ def figures(
         "recovery_p50_s": _middle(recoveries),
         "takeover_s": _most(takeovers),
         "takeover_p50_s": _middle(takeovers),
-        "takeovers": [[k.kind, seconds] for k, seconds in zip(kills, takeovers, strict=True)],
+        "takeovers": [[str(k.kind), seconds] for k, seconds in zip(kills, takeovers, strict=True)],
         "after_outage_s": _most(after),
         "list_s": _percentiles(outside),
         "list_in_storm_s": _percentiles(inside),
