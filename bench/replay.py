@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.frame import load_here, parsed, show
 from models.domain import History, Recommendation
 from models.ports import Deadline
 from stream.assemble import Parts, assemble, cached_encoder
@@ -200,7 +199,7 @@ def rows_of(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             "bare_cpu_seconds": round(alone.cpu, 2),
             "ratio": round(spent.seconds / alone.seconds, 2),
             "cpu_ratio": round(spent.cpu / alone.cpu, 2), "target_ratio": 1.2 if args.llm else 2.0,
-            "cores": os.cpu_count(), "load_average": round(os.getloadavg()[0], 1),
+            **load_here(),
         }  # fmt: skip
         if not args.llm:
             spent = reported(folder, prepared, request)
@@ -210,16 +209,8 @@ def rows_of(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What a replay costs beside its models.")
-    parser.add_argument("--shoppers", type=int, default=300)
-    parser.add_argument("--llm", action="store_true")
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
-    rows = list(rows_of(args))
-    for row in rows:
-        print(", ".join(f"{name} {value}" for name, value in row.items()))
-    if args.json:
-        print(json.dumps(rows[0] | {"report_seconds": rows[-1]["seconds"]}))
+    args = parsed(__doc__, shoppers=300, llm=False)
+    show({row.pop("what"): row for row in rows_of(args)}, args.json)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class ReplayShop:
             (logged(entry) for entry in entries),
             self.encoder.encode,
         )
-        self.spool = spooled(self.folder / "spool", "shop", lambda: entries)
+        self.spool = spooled(self.folder / "spool", "shop", lambda: entries, print)
 
     def entries(self) -> Iterable[Entry]:
         for kind, user, item, day in self.rows:

@@ -11,7 +11,6 @@ Everything between stands in a work folder, so that a run which was killed goes 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ from typing import Final
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.atomic_folder import Say
+from models.atomic_folder import Say, once
 from models.bundle.files import (
     LLM,
     SEQUENCE,
@@ -174,17 +173,13 @@ def train(
 
 def prepared(folder: Path, sources: Sources, encoder: TitleEncoder, say: Say) -> TrainingLog:
     """The log as arrays, made once of these sources with this encoder."""
-    mark = folder / "made-of.json"
-    made_of = {"key": sources.key, "encoder": encoder.name, "format": FORMAT}
-    if mark.is_file() and json.loads(mark.read_text("utf-8")) == made_of:
-        return TrainingLog(folder)
-    if folder.exists():
-        for old in folder.iterdir():
-            old.unlink()
-    say("reading the log and encoding the titles, once")
-    log = prepare(folder, sources.items(), sources.events(), lambda texts: encoder.encode(texts))
-    mark.write_text(json.dumps(made_of), "utf-8")
-    return log
+
+    def make(fresh: Path) -> None:
+        say("reading the log and encoding the titles, once")
+        prepare(fresh, sources.items(), sources.events(), lambda texts: encoder.encode(texts))
+
+    of = {"key": sources.key, "encoder": encoder.name, "format": str(FORMAT)}
+    return TrainingLog(once(folder, of, make, say))
 
 
 def sequence_model(

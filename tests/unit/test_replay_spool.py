@@ -38,7 +38,7 @@ def test_moments_hold_each_record_once_by_time_then_by_the_file(
     tmp_path_factory: pytest.TempPathFactory, days: list[int], start: int
 ) -> None:
     made = entries(days)
-    spool = spooled(tmp_path_factory.mktemp("spool"), "key", lambda: made)
+    spool = spooled(tmp_path_factory.mktemp("spool"), "key", lambda: made, print)
     moments = list(spool.moments())
     assert [moment[0] for moment in moments] == sorted({entry.ts for entry in made})
     order = [int(spool.order[at]) for _, a, b in moments for at in range(a, b)]
@@ -51,20 +51,20 @@ def test_moments_hold_each_record_once_by_time_then_by_the_file(
 
 def test_a_spool_knows_its_shoppers_as_a_training_log_does(tmp_path: Path) -> None:
     made = entries([3, 1, 2])
-    spool = spooled(tmp_path, "key", lambda: made)
+    spool = spooled(tmp_path, "key", lambda: made, print)
     assert spool.users.tolist() == [user_hash(f"ü{n}") for n in range(3)]
 
 
 def test_a_spool_is_written_once_for_its_key(tmp_path: Path) -> None:
-    spooled(tmp_path, "one", lambda: entries([1, 2]))
-    assert len(spooled(tmp_path, "one", lambda: entries([1]))) == 2
-    assert len(spooled(tmp_path, "other", lambda: entries([1]))) == 1
+    spooled(tmp_path, "one", lambda: entries([1, 2]), print)
+    assert len(spooled(tmp_path, "one", lambda: entries([1]), print)) == 2
+    assert len(spooled(tmp_path, "other", lambda: entries([1]), print)) == 1
     assert len(Spool(tmp_path)) == 1
 
 
 def test_a_log_without_an_event_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidFile, match="no event"):
-        spooled(tmp_path, "key", list)
+        spooled(tmp_path, "key", list, print)
 
 
 def test_a_store_holds_what_the_last_checkpoint_held(tmp_path: Path) -> None:

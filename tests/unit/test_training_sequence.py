@@ -91,7 +91,8 @@ def test_a_refit_learns_validations_events_for_as_many_epochs_as_validation_chos
         assert torch.equal(value, resumed.state_dict()[name]), name
     assert whole.mixup.counts.tolist() == counted(log, split.known).tolist()
     assert whole.mixup.shares.tolist() == chosen.member.mixup.shares.tolist()
-    state = kept(tmp_path / "whole")
+    [place] = (tmp_path / "whole").iterdir()
+    state = kept(place)
     assert state is not None
     assert state["numbers"][0] == chosen.epochs > 0
 

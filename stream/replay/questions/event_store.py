@@ -16,7 +16,6 @@ Memory holds 40 bytes a record while it is written, and a few pages of it while 
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
@@ -26,13 +25,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models.atomic_folder import Say, once
 from models.errors import InvalidFile
 from models.training.data.log import user_hash
 from stream.contracts.topics import RANKS
 from stream.files.publish import Entry
 from stream.kafka.delivery import Record
 
-_MARK: Final = "made-of.json"
 _COLUMNS: Final = {"ends": "q", "keys": "I", "topics": "B", "users": "Q", "ts": "q"}
 _TOPICS: Final = {rank: topic for topic, rank in RANKS.items()}
 
@@ -80,21 +79,19 @@ class Spool:
             place = end
 
 
-def spooled(folder: Path, key: str, entries: Callable[[], Iterable[Entry]]) -> Spool:
+def spooled(folder: Path, key: str, entries: Callable[[], Iterable[Entry]], say: Say) -> Spool:
     """The spool of the entries that ``key`` stands for, written once.
 
     Raises ``InvalidFile`` where there is no entry.
     """
-    mark = folder / _MARK
-    if mark.is_file() and json.loads(mark.read_text("utf-8")) == {"key": key}:
-        return Spool(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.iterdir():
-        old.unlink()
+    return Spool(once(folder, {"key": key}, lambda fresh: _write(fresh, entries()), say))
+
+
+def _write(folder: Path, entries: Iterable[Entry]) -> None:
     columns = {name: array(code) for name, code in _COLUMNS.items()}
     end = 0
     with (folder / "values.bin").open("wb") as values:
-        for entry in entries():
+        for entry in entries:
             record = entry.record
             own, value = record.key or b"", record.value or b""
             end += values.write(own) + values.write(value)
@@ -107,8 +104,6 @@ def spooled(folder: Path, key: str, entries: Callable[[], Iterable[Entry]]) -> S
         np.save(folder / f"{name}.npy", np.frombuffer(column, dtype=np.dtype(column.typecode)))
     ts = np.frombuffer(columns["ts"], dtype=np.int64)
     np.save(folder / "order.npy", np.argsort(ts, kind="stable"))
-    mark.write_text(json.dumps({"key": key}), "utf-8")
-    return Spool(folder)
 
 
 def _mapped(file: Path) -> Any:

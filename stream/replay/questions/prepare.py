@@ -146,7 +146,7 @@ def prepare(request: Request, encoder: TitleEncoder, say: Say) -> Prepared:
             yield from event_entries(rows, names)
             aside.append(rows.aside.count)
 
-    spool = spooled(request.work / "spool", told.key, entries)
+    spool = spooled(request.work / "spool", told.key, entries, say)
     with RowFile(request.catalog, columns=request.catalog_columns) as rows:
         products = list(product_entries(rows, names, undated=UNDATED))
         aside.append(rows.aside.count)
