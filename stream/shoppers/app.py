@@ -61,6 +61,7 @@ class ShopperApp:
         self._deriving: asyncio.Task[None] | None = None
         self.ready = asyncio.Event()
         self._revocations = 0
+        self._restored: tuple[int, int] | None = None  # what ``ready`` was set for
         self.app = PatchedApp(
             self._names.member,
             TableManager=Tables,
@@ -222,8 +223,7 @@ class ShopperApp:
             )
         self.app.consumer.step_over(tp, offset)
 
-    # -- what waits, and no later record says so: see ``stream.shoppers.stalls.Reading``
-    # ------------
+    # -- what waits, and no later record says so (``stream.shoppers.stalls.Reading``) ---
 
     async def _watch_ends(self, watch: StallWatch) -> None:
         try:
@@ -295,9 +295,11 @@ class ShopperApp:
 
     async def _restore(self) -> None:
         """Brings the states up to the changelog's end. What is long is done beside the loop."""
+        held = self._revocations, self.app.consumer_generation_id
+        if self.ready.is_set() and self._restored == held:
+            return  # done, by a call that a rebalance overtook; what is owed is served already
         if self._deriving is not None:
             self._deriving.cancel()  # the table is the other thread's for now
-        held = self._revocations, self.app.consumer_generation_id
         topic = self._names.changelog
         partitions = {tp.partition for tp in self.app.consumer.assignment() if tp.topic == topic}
         read = await self._read(partitions, held)
@@ -309,6 +311,7 @@ class ShopperApp:
             return
         assert self._processor is not None
         self._deriving = asyncio.create_task(self._derive(self._processor.recovered()))
+        self._restored = held
         self.ready.set()
         _log.info("holding %d shoppers of partitions %s", len(self.table), sorted(partitions))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 
@@ -27,6 +27,7 @@ from stream.shoppers.app import ShopperApp
 from stream.shoppers.offset_check import KafkaGapReader
 from stream.shoppers.processor import ShopperProcessor
 from stream.shoppers.state import ShopperState
+from stream.shoppers.states import States
 from testbed.stand_ins import HashEncoder, MemoryIndex
 
 PARTITIONS = 4
@@ -132,6 +133,40 @@ def test_states_of_another_partitioner_are_refused_before_the_table_changes(tmp_
             return len(restoring.app.table)
 
         assert asyncio.run(main()) == 0
+
+
+def test_a_call_of_before_a_rebalance_restores_nothing_a_second_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faust leaves a callback running that a rebalance overtook: two come for the same partitions.
+
+    By the second one the owed lists are being served from the states, which would be taken apart on
+    another thread meanwhile.
+    """
+    taken_apart: list[bool] = []
+    restored = States.restored
+
+    def told(self: States, read: Mapping[int, dict[bytes, bytes]]) -> None:
+        taken_apart.append(running.app.ready.is_set())
+        restored(self, read)
+
+    monkeypatch.setattr(States, "restored", told)
+    with EmbeddedBroker() as broker:
+        settings = weft_settings.load({}, kafka=broker.bootstrap, data_dir=tmp_path)
+        running = Restoring(settings)
+
+        async def main() -> None:
+            publish(settings, running.app._names.changelog, 50, settings.partitioner)
+            await asyncio.gather(running.app._on_recovered(), running.app._on_recovered())
+            assert taken_apart == [False]
+            await running.app._on_revoked(None, set())
+            await running.app._on_recovered()
+            assert taken_apart == [False, False]
+            assert running.app.ready.is_set()
+            assert len(running.app.table) == 50
+
+        asyncio.run(main())
+        running.close()
 
 
 def odd_keys() -> Iterable[bytes]:
