@@ -14,6 +14,9 @@ from stream.settings import Settings
 #: Past it aiokafka leaves the group, and without a poll it joins no more, for ever. Heartbeats say
 #: whether a worker lives, and its health file whether it works.
 _ANY_OUTAGE: Final = 14 * 86_400.0
+#: Milliseconds until the topics are looked at anew: what the group was assigned while a topic was
+#: not there, made again or with its broker restarting, lacks it until then. Faust's are 5 minutes.
+_METADATA_AGE: Final = 15_000
 
 
 def faust_settings(settings: Settings, partitions: int) -> dict[str, Any]:
@@ -39,6 +42,7 @@ def faust_settings(settings: Settings, partitions: int) -> dict[str, Any]:
         # by its next heartbeat a worker hears of a rebalance, and all wait for the last to hear
         "broker_heartbeat_interval": min(settings.session_timeout / 5, 0.5),
         "broker_max_poll_interval": _ANY_OUTAGE,
+        "consumer_metadata_max_age_ms": _METADATA_AGE,
         "broker_commit_every": 5000,
         "broker_commit_interval": 1.0,
         "producer_linger": 0.02,

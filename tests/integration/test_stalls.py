@@ -21,6 +21,7 @@ from stream.shoppers.faust_patches import PatchedConsumer, PatchedThread
 from stream.shoppers.offset_check import Gap, KafkaGapReader, Partition
 from stream.shoppers.state import loads
 from testbed.kafka import RealKafka
+from testbed.waiting import wait_for
 from tests.integration.test_dead_letters import produce, running_app, until
 
 CLICKS = TP("clicks", 0)
@@ -190,6 +191,29 @@ def test_of_a_shops_transactions_what_is_committed_is_taken_and_nothing_else_is_
             assert [row[4] for row in loads(app.table[USER]).rows] == ["i2"]
             told = processor.counters
             assert (told.stalls, told.rewinds, told.lost) == (0, 0, 0)
+
+    asyncio.run(main())
+
+
+@pytest.mark.kafka
+def test_a_topic_that_is_made_again_is_read_again_within_a_minute(
+    kafka: RealKafka, tmp_path: Path
+) -> None:
+    """Of a topic that is not there, as after a broker's restart, the group assigns nothing."""
+    prefix = f"stalls-{uuid.uuid4().hex[:6]}-"
+    settings = Settings(
+        kafka=kafka.bootstrap, data_dir=tmp_path, topic_prefix=prefix, group=f"{prefix}g"
+    )
+    clicks = TP(f"{prefix}clicks", 0)
+
+    async def main() -> None:
+        async with running_app(settings) as (app, processor):
+            await until(lambda: clicks in app.held())
+            await asyncio.to_thread(kafka.delete_topics, clicks.topic)
+            await until(lambda: bool(app.held()) and clicks not in app.held())
+            await asyncio.to_thread(kafka.create_topics, clicks.topic, partitions=4)
+            await asyncio.to_thread(produce, settings, "clicks", USER, click(0), partition=0)
+            await wait_for(lambda: processor.counters.acked == 1, patience=60.0)
 
     asyncio.run(main())
 
