@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
-# processes of tests; each takes a core and about 1.5 GB
-WORKERS ?= 2
+# processes of tests, 1.5 GB each; many tests wait, so three keep two cores busy
+WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 .PHONY: demo demo-bundle test test-long check bench sbom audit clean

@@ -7,7 +7,8 @@ steps of that day or later ones, or was erased on it, the event does not count: 
 that is a day's 50th step and what follows. The query memory takes a choice twice as it takes one.
 
 So counts that are made anew from the states are those that were there before, as far as the states
-still hold the steps; what fell out of a full state is forgotten with it.
+still hold the steps. What fell out of a full state is forgotten with it, and of a day that filled a
+state it is the last 50 steps that count then, not the first 49.
 """
 
 from __future__ import annotations
